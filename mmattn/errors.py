@@ -1,0 +1,17 @@
+"""The errors that are the user's to mend: each says what, where and the remedy; the CLI exits 2."""
+
+
+class UserError(ValueError):
+    """Something in the user's input is wrong. The message is all the user needs to see."""
+
+
+class ConfigError(UserError):
+    """A configuration key or value is wrong."""
+
+
+class DataError(UserError):
+    """A data file, folder, image or caption is wrong."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint does not fit the model, the tokenizer or this version of the library."""
