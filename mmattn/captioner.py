@@ -1,0 +1,77 @@
+"""The captioner: an image encoder and a text decoder that attends to it."""
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mmattn.attention import KeyValues
+from mmattn.batch import ImageTokens
+from mmattn.recorder import Recorder
+from mmattn.text import TextTransformer
+from mmattn.vision import VisionTransformer
+
+
+class Captioner(nn.Module):
+    """encode an image once, decode all its captions, forward = decode(encode(image), text).
+
+    Args:
+        vision: the image encoder; publishes its width as `dim`.
+        text: a causal text transformer with a context width.
+
+    Raises:
+        ValueError: where `text` cannot attend to an image.
+    """
+
+    def __init__(self, vision: VisionTransformer, text: TextTransformer):
+        super().__init__()
+        if text.context_dim is None or not text.causal:
+            raise ValueError("a captioner needs a causal text transformer with a context_dim")
+        self.vision, self.text = vision, text
+        same = vision.dim == text.context_dim
+        self.bridge = nn.Identity() if same else nn.Linear(vision.dim, text.context_dim)
+
+    def encode(
+        self, images: Float[Tensor, "B C height width"], recorder: Recorder | None = None
+    ) -> ImageTokens:
+        """Encode images."""
+        return self.connect(self.vision(images, recorder))
+
+    def encode_features(
+        self, features: Float[Tensor, "B F h w"], recorder: Recorder | None = None
+    ) -> ImageTokens:
+        """Encode images of which the frozen features are at hand (see `FeatureCache`)."""
+        return self.connect(self.vision.encode_features(features, recorder))
+
+    def connect(self, image: ImageTokens) -> ImageTokens:
+        """Bring the encoder's width to the one that the decoder attends to."""
+        return image._replace(tokens=self.bridge(image.tokens))
+
+    def memory(self, image: ImageTokens) -> list[KeyValues]:
+        """Return what every decoder layer attends to, projected once per image."""
+        return self.text.memory(image.tokens)
+
+    def decode(
+        self,
+        image: ImageTokens,
+        tokens: Int[Tensor, "B N T"],
+        recorder: Recorder | None = None,
+    ) -> Float[Tensor, "B N T D"]:
+        """Return the decoder's hidden states for N captions of each image, padded on the right.
+
+        The N captions are rows of the queries: the image is neither encoded nor stored N times.
+        """
+        rows = tokens.flatten(0, 1)
+        hidden = self.text(rows, self.memory(image), recorder=recorder)
+        return hidden.view(*tokens.shape, -1)
+
+    def logits(self, hidden: Float[Tensor, "*R D"]) -> Float[Tensor, "*R V"]:
+        """Return the scores of the next token after each hidden state."""
+        return self.text.logits(hidden)
+
+    def forward(
+        self,
+        images: Float[Tensor, "B C height width"],
+        tokens: Int[Tensor, "B N T"],
+        recorder: Recorder | None = None,
+    ) -> Float[Tensor, "B N T V"]:
+        """Return the scores of the next token at every place of every caption."""
+        return self.logits(self.decode(self.encode(images, recorder), tokens, recorder))

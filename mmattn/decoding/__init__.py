@@ -1,0 +1,1 @@
+"""Decoding: from encoded images to captions. The loop owns the cache."""

@@ -1,0 +1,1 @@
+"""Reading other libraries' weights into our own modules."""

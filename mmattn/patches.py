@@ -1,0 +1,86 @@
+"""From pixels to patch embeddings: linear, per-patch network, convolutional stem, timm backbone.
+
+Each is a module with `dim`, its output width, and `grid((height, width))`, the (rows, columns) of
+patches it makes of an image; its output is [B, D, rows, columns].
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def check_divides(size: tuple[int, int], patch: int) -> tuple[int, int]:
+    """Return the patch grid of an image. Raises ValueError where the size does not divide."""
+    height, width = size
+    if height % patch or width % patch:
+        raise ValueError(
+            f"an image of {height}x{width} does not divide into patches of {patch}x{patch}: "
+            f"resize it to multiples of {patch}, or change patch_size"
+        )
+    return height // patch, width // patch
+
+
+class LinearPatches(nn.Module):
+    """One linear map of each patch's pixels (ViT, Dosovitskiy et al. 2021, eq. 1).
+
+    Args:
+        patch_size: side of a patch in pixels.
+        dim: output width D.
+        channels: colour channels of the image.
+        hidden: if given, each patch goes through a network with one hidden layer of this width
+            (GELU) instead of a single linear map. Patches still do not mix.
+    """
+
+    def __init__(self, patch_size: int, dim: int, *, channels: int = 3, hidden: int | None = None):
+        super().__init__()
+        self.patch_size, self.dim = patch_size, dim
+        self.project = nn.Conv2d(channels, hidden or dim, patch_size, stride=patch_size)
+        self.mix = nn.Sequential(nn.GELU(), nn.Conv2d(hidden, dim, 1)) if hidden else nn.Identity()
+
+    def grid(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return (rows, columns) of patches for an image of (height, width)."""
+        return check_divides(size, self.patch_size)
+
+    def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
+        """Embed every patch."""
+        self.grid((images.shape[-2], images.shape[-1]))
+        return self.mix(self.project(images))
+
+
+class ConvStem(nn.Module):
+    """A small convolutional stem (Xiao et al. 2021): 3x3 convolutions, then a 1x1 to the width.
+
+    Args:
+        channels_out: width of each convolution.
+        strides: stride of each convolution; their product is the patch size.
+        dim: output width D.
+        channels: colour channels of the image.
+    """
+
+    def __init__(
+        self, channels_out: Sequence[int], strides: Sequence[int], dim: int, *, channels: int = 3
+    ):
+        super().__init__()
+        if len(channels_out) != len(strides):
+            raise ValueError(
+                f"channels_out has {len(channels_out)} entries and strides {len(strides)}: "
+                "one of each per convolution"
+            )
+        self.dim, self.patch_size = dim, 1
+        layers: list[nn.Module] = []
+        for width, stride in zip(channels_out, strides, strict=True):
+            layers += [nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=False)]
+            layers += [nn.BatchNorm2d(width), nn.ReLU()]
+            channels, self.patch_size = width, self.patch_size * stride
+        self.layers = nn.Sequential(*layers, nn.Conv2d(channels, dim, 1))
+
+    def grid(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return (rows, columns) of patches for an image of (height, width)."""
+        return check_divides(size, self.patch_size)
+
+    def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
+        """Embed the image; neighbouring patches share the pixels at their border."""
+        self.grid((images.shape[-2], images.shape[-1]))
+        return self.layers(images)

@@ -1,0 +1,51 @@
+"""Reading a file of weights without ever running code from it."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mmattn.errors import CheckpointError
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """Return the tensors of a .safetensors, .pth or .bin file.
+
+    Raises:
+        CheckpointError: where the file is missing, truncated, or holds more than tensors.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file of weights")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{path}: cannot read these weights safely ({reason})") from None
+    return state.get("state_dict", state.get("model", state))
+
+
+def load_exactly(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
+    """Load `state` into `module` if names and shapes agree exactly.
+
+    Raises:
+        CheckpointError: naming the first missing, unexpected and differently shaped entries.
+    """
+    own = module.state_dict()
+    problems = [f"missing {name}" for name in own if name not in state]
+    problems += [f"unexpected {name}" for name in state if name not in own]
+    problems += [
+        f"{name} is {tuple(state[name].shape)}, the model has {tuple(own[name].shape)}"
+        for name in own
+        if name in state and own[name].shape != state[name].shape
+    ]
+    if problems:
+        shown = "; ".join(problems[:4]) + (" …" if len(problems) > 4 else "")
+        raise CheckpointError(
+            f"{source} does not fit {type(module).__name__}: {len(problems)} differences: {shown}"
+        )
+    module.load_state_dict(state)
