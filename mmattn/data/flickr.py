@@ -1,0 +1,303 @@
+"""Flickr8k: 8,000 photos with five captions each, and the official train, val and test split.
+
+Hodosh, Young, Hockenmaier, "Framing Image Description as a Ranking Task", JAIR 47, 2013.
+"""
+
+import difflib
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from itertools import chain, combinations
+from pathlib import Path
+from types import MappingProxyType
+
+from torch import Tensor
+
+from mmattn.data.captions import Problems, clean_caption, excerpt, read_lines
+from mmattn.data.dataset import Splits
+from mmattn.data.images import check_images, inside, read_image
+from mmattn.errors import ConfigError, DataError
+
+TOKEN_FILE = "Flickr8k.token.txt"
+SPLIT_FILES: Mapping[str, str] = MappingProxyType(
+    {
+        "train": "Flickr_8k.trainImages.txt",
+        "val": "Flickr_8k.devImages.txt",
+        "test": "Flickr_8k.testImages.txt",
+    }
+)
+# "Flicker8k" is the spelling of the authors' archive.
+IMAGE_FOLDERS = ("images", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset")
+HOW_TO_GET = (
+    "Flickr8k comes in two archives, Flickr8k_Dataset.zip (photos) and Flickr8k_text.zip (captions "
+    "and split lists), free for non-commercial research: ask for them by the form on "
+    "http://nlp.cs.illinois.edu/HockenmaierGroup/8k-pictures.html or take them from the release "
+    "'Flickr8k' of https://github.com/jbrownlee/Datasets; unpack both and give the folder as root. "
+    "A copy with captions.txt instead of Flickr8k.token.txt lacks the official split lists."
+)
+
+_TAG = re.compile(r"[^/\\\t]*[^/\\\t\s]#[0-9]+")
+
+
+@dataclass(frozen=True)
+class Photos:
+    """A `CaptionDataset` of photo files: names in `folder`, each with its captions."""
+
+    folder: Path
+    names: tuple[str, ...]
+    texts: tuple[tuple[str, ...], ...]
+
+    def __len__(self) -> int:
+        """Return the number of photos."""
+        return len(self.names)
+
+    def key(self, index: int) -> str:
+        """Return the photo's file name."""
+        return self.names[index]
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        """Return the photo's captions in the order of the caption file."""
+        return self.texts[index]
+
+    def path(self, index: int) -> Path:
+        """Return the photo's file. Raises `DataError` if it lies outside the folder."""
+        return inside(self.folder, self.names[index])
+
+    def image(self, index: int) -> Tensor:
+        """Read the photo: uint8 RGB [3, height, width]. Raises `DataError` if it is damaged."""
+        return read_image(self.path(index))
+
+
+class Flickr8k:
+    """The `CaptionSource` that reads Flickr8k as its authors distribute it.
+
+    `root` is the folder with everything. `token_file`, `image_folder` and the values of `splits`
+    (split lists by split: train, val, test) are paths inside it; without `image_folder`, the one
+    folder of `IMAGE_FOLDERS` that exists is taken. `lower_case` writes captions small.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        token_file: str = TOKEN_FILE,
+        image_folder: str | None = None,
+        splits: Mapping[str, str] = SPLIT_FILES,
+        lower_case: bool = True,
+        encoding: str = "utf-8",
+    ):
+        if set(splits) != set(SPLIT_FILES):
+            raise ConfigError(f"splits needs the keys train, val and test, not {sorted(splits)}.")
+        self.root = Path(root).expanduser().absolute()
+        self.token_file = token_file
+        self.image_folder = image_folder
+        self.split_files = dict(splits)
+        self.lower_case = lower_case
+        self.encoding = encoding
+
+    def splits(self) -> Splits:
+        """Read captions and lists and check them, and the header of every photo that is used.
+
+        Raises `DataError` for what would make results wrong (a listed photo without a file, a photo
+        in two splits, a malformed line); what is only odd is left out and told in `notes`.
+        """
+        try:
+            folder = self._find_files()
+            files = {path.name for path in folder.iterdir() if path.is_file()}
+        except OSError as error:
+            raise DataError(
+                f"{self.root} cannot be read: {error}. Check names and rights."
+            ) from error
+        notes: list[str] = []
+        captions = _read_captions(
+            self.root / self.token_file, self.encoding, self.lower_case, notes
+        )
+        lists = {
+            split: _read_list(self.root / file, self.encoding, notes)
+            for split, file in self.split_files.items()
+        }
+        self._check_one_split(lists)
+        self._check_files(lists, files, folder)
+        notes += _left_out(captions, lists, files)
+        chosen = {split: [n for n in names if captions.get(n)] for split, names in lists.items()}
+        self._check_not_empty(chosen)
+        paths = {name: inside(folder, name) for names in chosen.values() for name in names}
+        check_images(paths.values())
+        notes += _twins(paths, {name: split for split in chosen for name in chosen[split]})
+        sets = {
+            split: Photos(folder, tuple(names), tuple(tuple(captions[n]) for n in names))
+            for split, names in chosen.items()
+        }
+        return Splits(sets["train"], sets["val"], {"": sets["test"]}, tuple(notes))
+
+    def _find_files(self) -> Path:
+        """Return the image folder, or raise one `DataError` naming everything that is missing."""
+        if not self.root.is_dir():
+            raise DataError(f"root={str(self.root)!r} is not a folder. {HOW_TO_GET}")
+        wanted = {"token_file": self.token_file}
+        wanted |= {f"splits.{split}": file for split, file in self.split_files.items()}
+        missing = [
+            f"  {key}={file}{_nearest(self.root, file)}"
+            for key, file in wanted.items()
+            if not (self.root / file).is_file()
+        ]
+        folders = self._image_folders()
+        if not folders:
+            missing.append(f"  image_folder={self.image_folder or ' or '.join(IMAGE_FOLDERS)}")
+        if missing:
+            empty = "" if any(self.root.iterdir()) else " (the folder is empty)"
+            lines = "\n".join([f"{self.root} lacks{empty}:", *missing])
+            raise DataError(f"{lines}\nPoint root or these keys to the right place. {HOW_TO_GET}")
+        if len(folders) > 1:
+            names = [folder.name for folder in folders]
+            raise DataError(
+                f"{self.root} has {' and '.join(names)}: choose one, as in image_folder={names[0]}."
+            )
+        return folders[0]
+
+    def _image_folders(self) -> list[Path]:
+        """Return the image folders that exist, each once where the system ignores case."""
+        names = [self.image_folder] if self.image_folder else IMAGE_FOLDERS
+        folders = [self.root / name for name in names if (self.root / name).is_dir()]
+        return [f for i, f in enumerate(folders) if not any(map(f.samefile, folders[:i]))]
+
+    def _check_one_split(self, lists: Mapping[str, dict[str, int]]) -> None:
+        """Raise `DataError` if a photo is in two lists."""
+        for first, second in combinations(lists, 2):
+            problems = Problems(self.root / self.split_files[second])
+            for name, line in lists[second].items():
+                if name in lists[first]:
+                    other = f"{self.split_files[first]}:{lists[first][name]}"
+                    problems.add(line, f"{excerpt(name)} is also in split {first} ({other})")
+            problems.raise_if_any("A photo belongs to one split: delete it from the other list.")
+
+    def _check_files(
+        self, lists: Mapping[str, dict[str, int]], files: Collection[str], folder: Path
+    ) -> None:
+        """Raise `DataError` if a listed photo has no file in `folder`."""
+        for split, names in lists.items():
+            problems = Problems(self.root / self.split_files[split])
+            for name, line in names.items():
+                if name not in files:
+                    problems.add(line, f"{excerpt(name)} is no file in {folder.name}")
+            problems.raise_if_any(
+                f"Files in {folder}: {_some(sorted(files))}. Unpack the photos again, set "
+                f"image_folder, or delete these lines."
+            )
+
+    def _check_not_empty(self, chosen: Mapping[str, list[str]]) -> None:
+        """Raise `DataError` if a split has no captioned photo."""
+        for split, names in chosen.items():
+            if not names:
+                raise DataError(
+                    f"Split {split} has no photo with a caption: {self.split_files[split]} and "
+                    f"{self.token_file} in {self.root} do not belong together. Check both files."
+                )
+
+
+def _read_captions(
+    path: Path, encoding: str, lower_case: bool, notes: list[str]
+) -> dict[str, list[str]]:
+    """Return photo name -> captions; a photo whose captions are all empty keeps an empty list."""
+    problems = Problems(path)
+    captions: dict[str, list[str]] = {}
+    seen: dict[str, int] = {}
+    empty: list[str] = []
+    for number, line in enumerate(read_lines(path, encoding), start=1):
+        if not line.strip():
+            continue
+        tag, _, text = line.partition("\t")
+        fault = _fault(line, tag, seen)
+        if fault:
+            problems.add(number, fault)
+            continue
+        seen[tag] = number
+        kept = captions.setdefault(tag.rpartition("#")[0], [])
+        caption = clean_caption(text.lower() if lower_case else text)
+        if caption is None:
+            empty.append(f"line {number}")
+        else:
+            kept.append(caption)
+    problems.raise_if_any("Each line must read NAME#NUMBER, a tab, and the caption.")
+    if empty:
+        notes.append(f"{path.name}: empty captions, left out: {_some(empty)}")
+    return captions
+
+
+def _fault(line: str, tag: str, seen: Mapping[str, int]) -> str | None:
+    """Return what is wrong with a line of the caption file that begins with `tag`, or None."""
+    if tag == line:
+        return f"no tab between name and caption: {excerpt(line)}"
+    if not _TAG.fullmatch(tag):
+        return f"no image name with #number before the tab: {excerpt(tag)}"
+    if tag in seen:
+        return f"{excerpt(tag)} again, first on line {seen[tag]}"
+    return None
+
+
+def _read_list(path: Path, encoding: str, notes: list[str]) -> dict[str, int]:
+    """Return photo name -> line number, in the order of the list, each name once."""
+    names: dict[str, int] = {}
+    repeated = []
+    for number, line in enumerate(read_lines(path, encoding), start=1):
+        name = line.strip()
+        if name in names:
+            repeated.append(name)
+        elif name:
+            names[name] = number
+    if repeated:
+        notes.append(f"{path.name}: repeated lines, left out: {_some(repeated)}")
+    return names
+
+
+def _left_out(
+    captions: Mapping[str, list[str]], lists: Mapping[str, Collection[str]], files: set[str]
+) -> list[str]:
+    """Return a note for each kind of name that no split can use."""
+    listed = {name for names in lists.values() for name in names}
+    captioned = {name for name, texts in captions.items() if texts}
+    kinds = {
+        "Names with captions but no image file": captioned - files,
+        "Captioned images in no split list": (captioned & files) - listed,
+        "Listed images without a caption": listed - captioned,
+        "Other files in the image folder without a caption": files - captioned - listed,
+    }
+    return [f"{kind}, left out: {_some(sorted(names))}" for kind, names in kinds.items() if names]
+
+
+def _twins(paths: Mapping[str, Path], split_of: Mapping[str, str]) -> list[str]:
+    """Return notes on photos that are byte for byte the same, within a split and across splits.
+
+    Only files of equal size are read.
+    """
+    by_size, by_content = defaultdict(list), defaultdict(list)
+    for name, path in paths.items():
+        by_size[path.stat().st_size].append(name)
+    for name in chain.from_iterable(names for names in by_size.values() if len(names) > 1):
+        with paths[name].open("rb") as file:
+            by_content[hashlib.file_digest(file, "blake2b").digest()].append(name)
+    leaks, repeats = [], []
+    for names in (names for names in by_content.values() if len(names) > 1):
+        same = " = ".join(f"{name} ({split_of[name]})" for name in sorted(names))
+        (repeats if len({split_of[name] for name in names}) == 1 else leaks).append(same)
+    notes = []
+    if leaks:
+        notes.append(f"Leak: byte-identical photos in different splits: {_some(leaks)}")
+    if repeats:
+        notes.append(f"Byte-identical photos within one split, kept: {_some(repeats)}")
+    return notes
+
+
+def _nearest(root: Path, file: str) -> str:
+    """Return a hint at text files in `root` or one folder below whose names resemble `file`."""
+    found = [*sorted(root.glob("*/*.txt")), *root.glob("*.txt")]
+    paths = {path.name: path.relative_to(root).as_posix() for path in found}
+    names = difflib.get_close_matches(Path(file).name, paths, n=2)
+    return f" (there is {' and '.join(paths[name] for name in names)})" if names else ""
+
+
+def _some(names: Collection[str]) -> str:
+    """Return how many `names` there are and the first three."""
+    shown = ", ".join([*names][:3]) + (", ..." if len(names) > 3 else "")
+    return f"{len(names):,} ({shown})"
