@@ -1,0 +1,101 @@
+"""Does the map of a word fall on the thing it names? The pointing game and energy, with chance.
+
+A patch is a *hit patch* if it holds at least a quarter of the region's pixels. Where no patch holds
+that much (a region larger than a few patches), the hit patches are those with the largest share.
+
+- Pointing game (Zhang et al. 2016): is the map's largest patch a hit patch?
+- Energy (the energy-based pointing game of Wang et al. 2020): which share of the map's mass on
+  patches lies on hit patches?
+
+Chance is what the uniform map gets, and it gets exactly that: for both, the hit patches' share of
+all patches.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmattn.maps.geometry import checked_map, patch_coverage
+
+
+@dataclass(frozen=True)
+class Grounding:
+    """How well one map falls on one region.
+
+    `hit` is 1 if the largest patch is a hit patch and 0 if not; where several patches share the
+    largest value it is the fraction of them that are. `energy` is the share of the map's mass on
+    hit patches, and `chance` what a uniform map has there. `pointing_chance` is the `hit` of a
+    uniform map: equal to `chance`, unless a tolerance makes the pointing game easier.
+    """
+
+    hit: float
+    energy: float
+    chance: float
+    pointing_chance: float
+
+
+def hit_patches(mask: np.ndarray, grid: tuple[int, int], share: float = 0.25) -> np.ndarray:
+    """Return bool [h, w]: the patches that hold at least `share` of the mask's pixels.
+
+    Where none does, those with the largest share. `mask` is bool [height, width]. Raises
+    `DataError` for a mask without a pixel.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"share is in (0, 1], got {share}")
+    coverage = patch_coverage(mask, grid)
+    # The slack keeps rounding out of it where borders cut pixels.
+    return coverage >= min(share, float(coverage.max())) - 1e-9
+
+
+def ground(map: np.ndarray, mask: np.ndarray, share: float = 0.25, tolerance: int = 0) -> Grounding:
+    """Play the pointing game with a map [h, w] and a region: bool mask [height, width].
+
+    The map need not be normalised. With `tolerance` = n the largest patch may be up to n patches,
+    also diagonally, from a hit patch; energy and its chance know no tolerance. A map of zeros (all
+    attention was on prefix tokens) says nothing and counts as uniform. Raises `ValueError` for a
+    map that is not finite or has a negative value, `DataError` for a mask without a pixel.
+    """
+    map = checked_map(map)
+    if map.min() < 0:
+        raise ValueError(f"a map to ground has no negative values, got {map.min():.3g}")
+    if map.max() == 0:
+        map = np.ones_like(map)
+    hits = hit_patches(mask, map.shape, share)
+    allowed = _dilated(hits, tolerance)
+    return Grounding(
+        hit=float(allowed[map == map.max()].mean()),
+        energy=float(map[hits].sum() / map.sum()),
+        chance=float(hits.mean()),
+        pointing_chance=float(allowed.mean()),
+    )
+
+
+def summarise(groundings: Sequence[Grounding]) -> dict[str, float]:
+    """Average over words: pointing, its chance, energy, its ratio to chance, and the count.
+
+    `energy_ratio` is mean energy / mean chance: 1 for uniform maps. Raises `ValueError` where
+    there is nothing to average.
+    """
+    if not groundings:
+        raise ValueError("there is no grounding to summarise: no word had a region")
+    energy = float(np.mean([g.energy for g in groundings]))
+    return {
+        "pointing": float(np.mean([g.hit for g in groundings])),
+        "pointing_chance": float(np.mean([g.pointing_chance for g in groundings])),
+        "energy": energy,
+        "energy_ratio": energy / float(np.mean([g.chance for g in groundings])),
+        "count": len(groundings),
+    }
+
+
+def _dilated(hits: np.ndarray, tolerance: int) -> np.ndarray:
+    """The patches within `tolerance` rows and columns of a hit patch."""
+    if tolerance < 0:
+        raise ValueError(f"tolerance is a number of patches, at least 0, got {tolerance}")
+    rows, columns = np.nonzero(hits)
+    near = np.zeros_like(hits)
+    for row, column in zip(rows, columns, strict=True):
+        top, left = max(0, row - tolerance), max(0, column - tolerance)
+        near[top : row + tolerance + 1, left : column + tolerance + 1] = True
+    return near

@@ -1,0 +1,435 @@
+"""Pictures of attention: one map over its image, a strip of words, a grid of layers and heads.
+
+Every picture is uint8 RGB [height, width, 3]. Colour alone would hide magnitude, so each map is
+drawn on a printed scale that starts at 0, beside two numbers: *peak*, the largest share of
+attention that one patch has, and *mass*, the share that all patches have together. What the mass
+lacks to 1 went to prefix tokens (class, registers).
+"""
+
+import unicodedata
+import uuid
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import ceil
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from mmattn.maps.geometry import Mode, Placement, Size, checked_map, patch_maps
+
+ScaleRule = Literal["each", "shared"] | float
+Colour = tuple[int, int, int]
+Line = tuple[str, str, int, bool]  # label, text, font size, bold
+
+# The paper is not quite white: a white picture must show where it ends.
+INK, FAINT, PAPER = (28, 30, 34), (100, 105, 114), (246, 247, 249)
+MARGIN, GAP = 24, 16
+# A scale spans at least this many times the map's mean: what is flat looks flat.
+FLAT = 4.0
+# Opacity where there is no attention: enough to set the picture back, not to hide it.
+VEIL = 0.2
+
+
+@dataclass(frozen=True)
+class Look:
+    """How maps are drawn: interpolation, opacity at the top of the scale, matplotlib colour map."""
+
+    mode: Mode = "bicubic"
+    alpha: float = 0.8
+    colormap: str = "inferno"
+
+
+LOOK = Look()
+
+
+class Scale(NamedTuple):
+    """What the colours mean, vmin to vmax, and the map's peak and mass on patches."""
+
+    vmin: float
+    vmax: float
+    peak: float
+    mass: float
+
+    @property
+    def caption(self) -> str:
+        """The scale in words."""
+        return f"scale {_number(self.vmin)} to {_number(self.vmax)}, {self.numbers}"
+
+    @property
+    def numbers(self) -> str:
+        """Peak and mass in words."""
+        return f"peak {_number(self.peak)}, mass {_number(self.mass)}"
+
+
+class Overlay(NamedTuple):
+    """A picture [H, W, 3] uint8 and the scale of its colours."""
+
+    picture: np.ndarray
+    scale: Scale
+
+
+def overlay(
+    image: np.ndarray,
+    map: np.ndarray,
+    *,
+    vmax: float | None = None,
+    placement: Placement | None = None,
+    look: Look = LOOK,
+) -> Overlay:
+    """Draw a map over its image, which is set back to grey. Neither input is modified.
+
+    `image` is uint8 RGB [H, W, 3]. `map` is [h, w], one value per patch, or [H, W], one per pixel;
+    with a `placement` it lies on the part of the image that the network saw, and the rest fades.
+    Opacity and colour rise from 0 to `vmax`: by default the map's peak, but at least four times
+    its mean, so that a flat map looks flat. Give one `vmax` to pictures that shall be compared.
+    Raises `ValueError` for any other image or map.
+    """
+    image, map = _checked_image(image), checked_map(map)
+    size = (image.shape[0], image.shape[1])
+    placed = (placement or Placement.resize(size)).scaled(size)
+    scale = _scale(map, vmax)
+    heat = (placed.project(map, look.mode) - scale.vmin) / (scale.vmax - scale.vmin or 1.0)
+    heat = np.clip(heat, 0, 1)
+    colour = matplotlib.colormaps[look.colormap](heat)[..., :3] * 255
+    opacity = (VEIL + (look.alpha - VEIL) * heat)[..., None]
+    grey = (image @ np.array([0.299, 0.587, 0.114]))[..., None]
+    seen = placed.project(np.ones_like(map))[..., None]
+    picture = seen * ((1 - opacity) * grey + opacity * colour) + (1 - seen) * (0.3 * grey + 178)
+    return Overlay(np.rint(picture).astype(np.uint8), scale)
+
+
+def strip(
+    image: np.ndarray,
+    words: Sequence[str],
+    maps: np.ndarray,
+    *,
+    caption: str = "",
+    references: Sequence[str] = (),
+    scale: ScaleRule = "each",
+    placement: Placement | None = None,
+    look: Look = LOOK,
+    cell: int = 192,
+    width: int = 1280,
+) -> np.ndarray:
+    """Draw the image, then one overlay per word, in rows of at most `width` pixels.
+
+    `image` is uint8 RGB [H, W, 3]; `maps` is [W, h, w], one map for each of the `words`. The
+    generated `caption` and its `references` stand above. Each word has its own scale, or all have
+    one: `shared`, or a number that is its upper end. An image is drawn with the area of a square
+    of `cell` pixels; a small one is enlarged by a whole factor, so that its pixels stay visible.
+    Raises `ValueError` where words and maps differ in number, and as `overlay` does.
+    """
+    maps = np.asarray(maps)
+    if maps.ndim != 3 or len(words) != len(maps):
+        raise ValueError(f"{len(words)} words need maps [{len(words)}, h, w], got {maps.shape}")
+    base = _resized(image, cell)
+    vmax = _common_vmax(maps, scale)
+    cells = [_image_cell(base, image.shape[:2], maps.shape[1:])]
+    for word, map in zip(words, maps, strict=True):
+        drawn = overlay(base, map, vmax=vmax, placement=placement, look=look)
+        cells.append(_word_cell(drawn, word, look))
+    fitting = (width - 2 * MARGIN + GAP) // (cells[0].width + GAP)
+    body = _tiled(cells, _balanced(len(cells), fitting))
+    rows = [("generated", caption, 19, True)] if caption else []
+    rows += [("reference", reference, 14, False) for reference in references]
+    return _page(rows, body, _notes(vmax, placement))
+
+
+def layer_head_grid(
+    image: np.ndarray,
+    attention: np.ndarray,
+    grid: Size,
+    *,
+    prefix: int = 0,
+    title: str = "",
+    layers: Sequence[int] | None = None,
+    heads: Sequence[int] | None = None,
+    scale: ScaleRule = "each",
+    placement: Placement | None = None,
+    look: Look = LOOK,
+    cell: int = 96,
+) -> np.ndarray:
+    """Draw one token's attention in every layer (rows) and head (columns), with labelled axes.
+
+    `attention` is [L, H, P + S]: P = `prefix` tokens, then the patches of `grid` = (rows, columns).
+    `layers` and `heads` are the numbers of those that were recorded, by default 0, 1, 2 …. Under
+    each map stand its peak and mass; scales are those of `strip`. Raises `ValueError` where the
+    sizes do not fit, and as `overlay` does.
+    """
+    attention = np.asarray(attention)
+    layers = range(attention.shape[0]) if layers is None else layers
+    heads = range(attention.shape[1]) if heads is None else heads
+    if attention.ndim != 3 or attention.shape[:2] != (len(layers), len(heads)):
+        raise ValueError(
+            f"{len(layers)} layers and {len(heads)} heads need attention "
+            f"[{len(layers)}, {len(heads)}, keys], got {attention.shape}"
+        )
+    maps = patch_maps(attention, grid, prefix)
+    base = _resized(image, cell)
+    vmax = _common_vmax(maps.reshape(-1, *grid), scale)
+    side = max(base.shape[1], 80)
+    cells = [_corner_cell(base, side, vmax, look)]
+    cells += [_axis_cell(f"head {head}", side, cells[0].height, "ms") for head in heads]
+    for layer, row in zip(layers, maps, strict=True):
+        cells.append(_axis_cell(f"layer {layer}", side, base.shape[0], "rm"))
+        drawn = [overlay(base, m, vmax=vmax, placement=placement, look=look) for m in row]
+        cells += [_head_cell(one, side) for one in drawn]
+    header = [("", title, 19, True)] if title else []
+    notes = ["below each map: its peak, its mass", *_notes(vmax, placement)]
+    return _page(header, _tiled(cells, len(heads) + 1, gap=10), notes)
+
+
+def save_png(path: str | Path, picture: np.ndarray) -> None:
+    """Write a picture [H, W, 3] uint8 as PNG, whole or not at all; makes the folder if needed.
+
+    The file is written under another name in the same folder and then renamed, so a reader or a
+    killed run never sees half a picture. Raises `ValueError` for any other array.
+    """
+    path, image = Path(path), Image.fromarray(_checked_image(picture))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        image.save(unfinished, format="PNG")
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _checked_image(image: np.ndarray) -> np.ndarray:
+    image = np.asarray(image)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise ValueError(
+            f"a picture is uint8 RGB [height, width, 3] with values 0 to 255, got {image.dtype} "
+            f"{image.shape}"
+        )
+    return image
+
+
+def _scale(map: np.ndarray, vmax: float | None) -> Scale:
+    """The scale of one map; `vmax` None is the map's own."""
+    peak, mean = float(map.max()), float(map.mean())
+    vmax = max(0.0, peak, FLAT * mean) if vmax is None else float(vmax)
+    if not 0 <= vmax < float("inf"):
+        raise ValueError(f"the upper end of a scale is finite and at least 0, got vmax={vmax}")
+    return Scale(min(0.0, float(map.min())), vmax, peak, float(map.sum()))
+
+
+def _common_vmax(maps: np.ndarray, rule: ScaleRule) -> float | None:
+    """The upper end that all maps [N, h, w] share, or None where each has its own."""
+    if rule == "each":
+        return None
+    if rule == "shared":
+        return max((_scale(checked_map(map), None).vmax for map in maps), default=None)
+    if isinstance(rule, str):
+        raise ValueError(f"scale is 'each', 'shared' or a number, not {rule!r}")
+    return rule
+
+
+def _resized(image: np.ndarray, cell: int) -> np.ndarray:
+    """The image with the area of a square of `cell` pixels; small ones by a whole factor."""
+    height, width = _checked_image(image).shape[:2]
+    factor = cell / (height * width) ** 0.5
+    if factor >= 2:
+        return image.repeat(round(factor), axis=0).repeat(round(factor), axis=1)
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+
+
+def _image_cell(base: np.ndarray, pixels: Sequence[int], grid: Sequence[int]) -> Image.Image:
+    cell = _captioned(base, "image", f"{grid[1]} \u00d7 {grid[0]} patches")
+    at = (cell.width, base.shape[0] + 31)
+    _write(cell, at, f"{pixels[1]} \u00d7 {pixels[0]} px", 12, FAINT, anchor="ra")
+    return cell
+
+
+def _word_cell(drawn: Overlay, word: str, look: Look) -> Image.Image:
+    """A map over its colour bar with both ends printed, its word, its peak and mass."""
+    cell = _captioned(drawn.picture, word, drawn.scale.numbers)
+    top = drawn.picture.shape[0] + 5
+    cell.paste(_ramp(cell.width, look), (0, top))
+    _write_ends(cell, top + 9, _number(drawn.scale.vmin), _number(drawn.scale.vmax))
+    return cell
+
+
+def _captioned(picture: np.ndarray, word: str, numbers: str) -> Image.Image:
+    """A picture with room for a colour bar, then a word and a line of numbers."""
+    height, width = picture.shape[:2]
+    cell = _framed(picture, max(width, 150), 66)
+    _write(cell, (0, height + 28), _shortened(word, 16, cell.width), 16, bold=True)
+    _write(cell, (0, height + 49), numbers, 12, FAINT)
+    return cell
+
+
+def _head_cell(drawn: Overlay, width: int) -> Image.Image:
+    """A map with its peak and mass below."""
+    cell = _framed(drawn.picture, width, 17)
+    numbers = f"{_number(drawn.scale.peak)}, {_number(drawn.scale.mass)}"
+    _write(cell, (width // 2, cell.height - 14), numbers, 11, FAINT, anchor="ma")
+    return cell
+
+
+def _corner_cell(base: np.ndarray, width: int, vmax: float | None, look: Look) -> Image.Image:
+    """The image over the colour bar of a grid."""
+    cell = _framed(base, width, 28)
+    cell.paste(_ramp(width, look), (0, cell.height - 23))
+    _write_ends(cell, cell.height - 14, "0", "peak" if vmax is None else _number(vmax))
+    return cell
+
+
+def _axis_cell(text: str, width: int, height: int, anchor: Literal["ms", "rm"]) -> Image.Image:
+    """A label in a cell: at the foot for a column of a grid, at the right for a row."""
+    cell = Image.new("RGB", (width, height), PAPER)
+    at = (width // 2, height - 2) if anchor == "ms" else (width - 8, height // 2)
+    _write(cell, at, text, 13, anchor=anchor)
+    return cell
+
+
+def _framed(picture: np.ndarray, width: int, below: int) -> Image.Image:
+    """A picture in the middle of a cell of some width, with room below."""
+    cell = Image.new("RGB", (width, picture.shape[0] + below), PAPER)
+    cell.paste(Image.fromarray(picture), ((width - picture.shape[1]) // 2, 0))
+    return cell
+
+
+def _ramp(width: int, look: Look) -> Image.Image:
+    """A colour bar, low to high."""
+    line = matplotlib.colormaps[look.colormap](np.linspace(0, 1, width), bytes=True)[:, :3]
+    return Image.fromarray(np.ascontiguousarray(np.broadcast_to(line, (6, width, 3))))
+
+
+def _notes(vmax: float | None, placement: Placement | None) -> list[str]:
+    """What the numbers and colours mean, in small print."""
+    notes = [
+        "peak: most attention on one patch; mass: attention on all patches, the rest is on prefix "
+        "tokens",
+        f"colours: each map from 0 to its own peak, or to {FLAT:g} times its mean if that is more"
+        if vmax is None
+        else f"colours: every map from 0 to {_number(vmax)}",
+    ]
+    return notes if placement is None else [*notes, "pale: what the network did not see"]
+
+
+def _number(value: float) -> str:
+    """Two significant digits; zero as a bare 0."""
+    return f"{value:#.2g}" if value else "0"
+
+
+def _balanced(cells: int, fitting: int) -> int:
+    """How many columns fill rows evenly where at most `fitting` fit."""
+    rows = -(-cells // max(1, fitting))
+    return -(-cells // rows)
+
+
+def _tiled(cells: Sequence[Image.Image], columns: int, gap: int = GAP) -> Image.Image:
+    """Lay cells out row by row; each row and column is as large as its largest cell."""
+    rows = [cells[i : i + columns] for i in range(0, len(cells), columns)]
+    widths = [max(cell.width for cell in cells[i::columns]) for i in range(columns)]
+    heights = [max(cell.height for cell in row) for row in rows]
+    size = sum(widths) + gap * (len(widths) - 1), sum(heights) + gap * (len(heights) - 1)
+    page = Image.new("RGB", size, PAPER)
+    for i, row in enumerate(rows):
+        for j, cell in enumerate(row):
+            page.paste(cell, (sum(widths[:j]) + gap * j, sum(heights[:i]) + gap * i))
+    return page
+
+
+def _page(header: Sequence[Line], body: Image.Image, notes: Sequence[str]) -> np.ndarray:
+    """Header, body and small print below each other, with margins."""
+    width = max(body.width, 560)
+    small = _text_block([("", note, 11, False) for note in notes], width, FAINT)
+    parts = [part for part in (_text_block(header, width), body, small) if part.height]
+    inside = _tiled(parts, 1)
+    page = Image.new("RGB", (inside.width + 2 * MARGIN, inside.height + 2 * MARGIN), PAPER)
+    page.paste(inside, (MARGIN, MARGIN))
+    return np.asarray(page)
+
+
+def _text_block(rows: Sequence[Line], width: int, colour: Colour = INK) -> Image.Image:
+    """Lines of text beside their labels; long ones wrap."""
+    indent = 90 if any(label for label, *_ in rows) else 0
+    lines = [
+        (label if first else "", line, size, bold)
+        for label, text, size, bold in rows
+        for first, line in _wrapped(text, _font(size, bold), width - indent)
+    ]
+    block = Image.new("RGB", (width, sum(round(size * 1.5) for _, _, size, _ in lines)), PAPER)
+    foot = 0
+    for label, line, size, bold in lines:
+        foot += round(size * 1.5)
+        base = foot - round(size * 0.4)
+        _write(block, (0, base), label, 12, FAINT, anchor="ls")
+        _write(block, (indent, base), line, size, colour, bold=bold, anchor="ls")
+    return block
+
+
+def _write(
+    page: Image.Image,
+    at: tuple[int, int],
+    text: str,
+    size: int,
+    colour: Colour = INK,
+    *,
+    bold: bool = False,
+    anchor: str = "la",
+) -> None:
+    font = _font(size, bold)
+    ImageDraw.Draw(page).text(at, _printable(text), fill=colour, font=font, anchor=anchor)
+
+
+def _write_ends(page: Image.Image, top: int, low: str, high: str) -> None:
+    """Print both ends of a colour bar."""
+    _write(page, (0, top), low, 11, FAINT)
+    _write(page, (page.width, top), high, 11, FAINT, anchor="ra")
+
+
+@lru_cache
+def _font(size: int, bold: bool) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans as matplotlib ships it: the same everywhere, and wide in scripts."""
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name, size)
+
+
+def _printable(text: str) -> str:
+    """One line; control characters and lone surrogates, which no font draws, as U+FFFD."""
+    line = " ".join(text.split())
+    return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cs") else c for c in line)
+
+
+def _shortened(text: str, size: int, width: int) -> str:
+    """The text, cut with an ellipsis where it is wider than `width` in bold."""
+    font, text = _font(size, True), _printable(text)
+    if font.getlength(text) <= width:
+        return text
+    return text[: _fitting(text, font, width - ceil(font.getlength("\u2026")))] + "\u2026"
+
+
+def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[tuple[bool, str]]:
+    """Break a text into lines of at most `width` pixels: (is first, line).
+
+    Lines break between words, and inside a word that is longer than a line.
+    """
+    words: list[str] = []
+    for word in _printable(text).split():
+        while word:
+            fitting = _fitting(word, font, width)
+            words.append(word[:fitting])
+            word = word[fitting:]
+    lines: list[str] = []
+    for word in words:
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return [(i == 0, line) for i, line in enumerate(lines)]
+
+
+def _fitting(text: str, font: ImageFont.FreeTypeFont, width: int) -> int:
+    """How many of the first characters fit into `width` pixels; at least one."""
+    lengths = range(1, len(text) + 1)
+    return max(1, bisect_right(lengths, width, key=lambda n: font.getlength(text[:n])))
