@@ -1,0 +1,1 @@
+"""The command line: Hydra for training, a plain parser for the rest."""

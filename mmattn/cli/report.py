@@ -1,0 +1,28 @@
+"""What a run says at its end: the figures, and where to look."""
+
+from pathlib import Path
+
+import lightning as L
+from lightning.pytorch.loggers import WandbLogger
+from rich.console import Console
+from rich.table import Table
+
+
+def report(results: dict[str, float], folder: Path, trainer: L.Trainer) -> None:
+    """Print the results, the pictures and, for an offline W&B run, the line that uploads it."""
+    console = Console()
+    table = Table("figure", "value", title="results", title_justify="left")
+    table.columns[1].justify = "right"
+    for key, value in results.items():
+        if key.startswith(("test/", "attention/", "train/seconds", "train/captions")):
+            table.add_row(key, f"{value:.4g}")
+    if table.row_count:
+        console.print(table)
+    pictures = sorted(folder.glob("attention/step-*/"))
+    if pictures:
+        console.print(f"attention maps   {pictures[-1]}", soft_wrap=True)
+    console.print(f"run directory    {folder}", soft_wrap=True)
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger) and logger._offline:
+            run = Path(logger.experiment.dir).parent
+            console.print(f"upload           wandb sync {run}", soft_wrap=True)

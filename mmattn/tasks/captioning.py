@@ -1,0 +1,210 @@
+"""The captioning task: batch -> model -> loss -> log, and captions of unseen images."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import lightning as L
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+
+from mmattn.batch import IGNORE, CaptionBatch, ImageTokens
+from mmattn.captioner import Captioner
+from mmattn.data.tokenizer import CaptionTokenizer
+from mmattn.decoding.greedy import Decoded, greedy
+from mmattn.errors import CheckpointError
+from mmattn.metrics.collection import CaptionScores
+from mmattn.tasks.optimisation import parameter_groups
+
+SCHEMA = 1  # of what a checkpoint holds besides Lightning's own entries
+METRIC_KEYS = {
+    "BLEU_1": "bleu_1",
+    "BLEU_2": "bleu_2",
+    "BLEU_3": "bleu_3",
+    "BLEU_4": "bleu_4",
+    "ROUGE_L": "rouge_l",
+    "CIDEr": "cider",
+    "exact_match": "exact_match",
+}
+
+
+class CaptioningTask(L.LightningModule):
+    """Trains and evaluates a captioner.
+
+    Args:
+        model: the captioner.
+        tokenizer: of its captions; kept in every checkpoint.
+        optimizer: parameter groups -> optimiser, a partial that holds lr and weight_decay.
+        scheduler: (optimiser, total steps) -> learning-rate schedule per step, or None.
+        max_length: the longest caption that is generated, in tokens.
+        test_names: names of the test sets, in the order of their loaders.
+        label_smoothing: share of the target's probability spread over all tokens (Szegedy et al.
+            2016).
+        layer_decay: learning rate of each encoder layer over that of the next.
+    """
+
+    def __init__(
+        self,
+        model: Captioner,
+        tokenizer: CaptionTokenizer,
+        optimizer: Callable[..., Optimizer],
+        scheduler: Callable[..., Any] | None,
+        *,
+        max_length: int,
+        test_names: Sequence[str] = ("",),
+        label_smoothing: float = 0.0,
+        layer_decay: float = 1.0,
+    ):
+        super().__init__()
+        self.model, self.tokenizer = model, tokenizer
+        self.make_optimizer, self.make_scheduler = optimizer, scheduler
+        self.max_length = max_length
+        self.label_smoothing, self.layer_decay = label_smoothing, layer_decay
+        self.val_scores = CaptionScores()
+        self.test_names = list(test_names)
+        self.test_scores = nn.ModuleList(CaptionScores() for _ in self.test_names)
+
+    def encode(self, batch: CaptionBatch) -> ImageTokens:
+        """Encode the batch's images, or finish the encoding of their cached features."""
+        if batch.cached:
+            return self.model.encode_features(batch.images)
+        return self.model.encode(batch.images)
+
+    def token_losses(
+        self, image: ImageTokens, batch: CaptionBatch
+    ) -> tuple[Float[Tensor, "R V"], Int[Tensor, "R"]]:
+        """Return the logits and the targets of the R real tokens; padding costs no logits."""
+        hidden = self.model.decode(image, batch.tokens)
+        return self.model.logits(hidden[batch.valid]), batch.labels[batch.valid]
+
+    def training_step(self, batch: CaptionBatch, batch_idx: int) -> Float[Tensor, ""]:
+        """Return the mean cross-entropy over the real tokens of the batch."""
+        logits, targets = self.token_losses(self.encode(batch), batch)
+        loss = F.cross_entropy(
+            logits, targets, ignore_index=IGNORE, label_smoothing=self.label_smoothing
+        )
+        self.log("train/loss", loss, prog_bar=True)
+        if self.trainer.global_step % self.trainer.log_every_n_steps == 0:
+            accuracy = (logits.detach().argmax(-1) == targets).float().mean()
+            self.log("train/token_accuracy", accuracy)
+        return loss
+
+    def validation_step(self, batch: CaptionBatch, batch_idx: int) -> None:
+        """Measure loss and token accuracy, and caption the batch greedily."""
+        self._evaluate(batch, "val", self.val_scores)
+
+    def test_step(self, batch: CaptionBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Do the same on the test set `test_names[dataloader_idx]`."""
+        scores = self.test_scores[dataloader_idx]
+        self._evaluate(batch, self._test_prefix(dataloader_idx), scores)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the caption scores of the validation set."""
+        self._log_scores("val", self.val_scores)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the caption scores of every test set."""
+        for i, scores in enumerate(self.test_scores):
+            self._log_scores(self._test_prefix(i), scores)
+
+    def decode(self, image: ImageTokens) -> Decoded:
+        """Return one greedily decoded caption for each encoded image, as tokens."""
+        return greedy(
+            self.model,
+            image,
+            begin_id=self.tokenizer.begin_id,
+            end_id=self.tokenizer.end_id,
+            max_length=self.max_length,
+        )
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Build the optimiser over decaying and other parameters, and its schedule per step."""
+        settings = getattr(self.make_optimizer, "keywords", {})
+        groups = parameter_groups(
+            self.model, settings["lr"], settings.get("weight_decay", 0.0), self.layer_decay
+        )
+        optimizer = self.make_optimizer(groups)
+        if self.make_scheduler is None:
+            return {"optimizer": optimizer}
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = self.make_scheduler(optimizer, total_steps=steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the tokenizer with the weights, as plain text."""
+        checkpoint["mmattn"] = {"schema": SCHEMA, "tokenizer": self.tokenizer.to_json()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another tokenizer or architecture.
+
+        Raises:
+            CheckpointError: saying what differs.
+        """
+        own = checkpoint.get("mmattn")
+        if own is None or own["schema"] > SCHEMA:
+            found = "no mmattn entry" if own is None else f"schema {own['schema']}"
+            raise CheckpointError(
+                f"the checkpoint has {found}; this version of mmattn reads schema {SCHEMA}"
+            )
+        check_same_tokenizer(own["tokenizer"], self.tokenizer)
+        check_same_shapes(checkpoint["state_dict"], self.state_dict())
+
+    def _evaluate(self, batch: CaptionBatch, prefix: str, scores: CaptionScores) -> None:
+        image = self.encode(batch)
+        logits, targets = self.token_losses(image, batch)
+        accuracy = (logits.argmax(-1) == targets).float().mean()
+        metrics = {
+            f"{prefix}/loss": F.cross_entropy(logits, targets),
+            f"{prefix}/token_accuracy": accuracy,
+        }
+        self.log_dict(
+            metrics, batch_size=len(targets), sync_dist=True, add_dataloader_idx=False
+        )
+        references = [list(captions) for captions in batch.references]
+        captions = [self.tokenizer.decode(row) for row in self.decode(image).tokens.tolist()]
+        scores.update(list(batch.keys), references, captions)
+
+    def _log_scores(self, prefix: str, scores: CaptionScores) -> None:
+        values = {f"{prefix}/{METRIC_KEYS[name]}": v for name, v in scores.compute().items()}
+        self.log_dict(values, prog_bar=False)
+        scores.reset()
+
+    def _test_prefix(self, index: int) -> str:
+        name = self.test_names[index]
+        return f"test/{name}" if name else "test"
+
+
+def check_same_tokenizer(saved: str, tokenizer: CaptionTokenizer) -> None:
+    """Raise CheckpointError where a checkpoint's tokenizer is not this one."""
+    if saved == tokenizer.to_json():
+        return
+    from tokenizers import Tokenizer
+
+    theirs = Tokenizer.from_str(saved).get_vocab()
+    ours = tokenizer.backend.get_vocab()
+    differing = sorted(
+        (token for token in theirs.keys() | ours.keys() if theirs.get(token) != ours.get(token)),
+        key=lambda token: min(theirs.get(token, 1 << 30), ours.get(token, 1 << 30)),
+    )
+    first = f", first difference {differing[0]!r}" if differing else ", other merges or settings"
+    raise CheckpointError(
+        f"the checkpoint was trained with another tokenizer: {len(theirs)} tokens there, "
+        f"{len(ours)} here{first}. Use the data and tokenizer settings of that run"
+    )
+
+
+def check_same_shapes(saved: dict[str, Tensor], own: dict[str, Tensor]) -> None:
+    """Raise CheckpointError where a checkpoint's parameters are not this model's."""
+    differing = [
+        f"{name} is {tuple(saved[name].shape) if name in saved else 'missing'} in the checkpoint, "
+        f"{tuple(own[name].shape) if name in own else 'missing'} in the model"
+        for name in sorted(saved.keys() | own.keys())
+        if name not in saved or name not in own or saved[name].shape != own[name].shape
+    ]
+    if differing:
+        raise CheckpointError(
+            f"the checkpoint is of another architecture: {len(differing)} of {len(own)} parameters "
+            f"differ, first: {differing[0]}. Use the model settings of that run"
+        )

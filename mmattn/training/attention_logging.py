@@ -1,0 +1,184 @@
+"""At each validation: what the captioner attends to, for the same few images every time."""
+
+import json
+import logging
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmattn.data.dataset import CaptionDataset, GroundedDataset
+from mmattn.data.module import CaptionDataModule
+from mmattn.maps.recorded import CaptionAttention, attend_captions
+from mmattn.maps.render import layer_head_grid, save_png, strip
+from mmattn.tasks.captioning import CaptioningTask
+from mmattn.training.image_logging import log_images
+
+log = logging.getLogger(__name__)
+
+
+class AttentionLogging(L.Callback):
+    """Writes and logs the attention of a fixed probe set, on rank 0.
+
+    For each probe image: the image, its references, the generated caption and one overlay per
+    generated word (cross-attention of one layer, mean over heads); for the first one also a grid of
+    every layer and head. Files go to `folder/step-…/`: PNG pictures, and NPZ with the numbers.
+
+    Args:
+        folder: where the files go.
+        layer: the decoder layer to draw; negative counts from the last.
+        probe_size: number of images, spread evenly over the validation set.
+        every_n_validations: draw at every n-th validation only.
+        test_images: number of images of each test set to draw when testing; 0 draws none.
+
+    Raises:
+        ValueError: for a layer that the decoder does not have.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        *,
+        layer: int = -1,
+        probe_size: int = 4,
+        every_n_validations: int = 1,
+        test_images: int = 4,
+    ):
+        self.folder, self.layer, self.probe_size = Path(folder), layer, probe_size
+        self.every_n_validations, self.test_images = every_n_validations, test_images
+        self._validations = 0
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Check the layer before anything is trained."""
+        depth = pl_module.model.text.depth
+        if not -depth <= self.layer < depth:
+            raise ValueError(
+                f"callbacks.attention.layer={self.layer}, but the decoder has {depth} layers"
+            )
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw the probe set."""
+        if trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        self._validations += 1
+        if (self._validations - 1) % self.every_n_validations == 0:
+            data = trainer.datamodule
+            self._draw(trainer, pl_module, data.splits.val, "attention", self.probe_size)
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw images of every test set."""
+        if not trainer.is_global_zero or not self.test_images:
+            return
+        for name, dataset in trainer.datamodule.splits.test.items():
+            key = f"attention/test/{name}".rstrip("/")
+            self._draw(trainer, pl_module, dataset, key, self.test_images)
+
+    def _draw(
+        self,
+        trainer: L.Trainer,
+        task: CaptioningTask,
+        dataset: CaptionDataset,
+        key: str,
+        count: int,
+    ) -> None:
+        indices = probe(dataset, count)
+        maps = caption_attention(task, trainer.datamodule, dataset, indices)
+        below = key.removeprefix("attention").strip("/").replace("/", "-")
+        folder = self.folder / f"step-{trainer.global_step:06d}" / below
+        pictures = []
+        for index, attention in zip(indices, maps, strict=True):
+            picture = self._strip(dataset, index, attention)
+            name = file_name(dataset.key(index))
+            save_png(folder / f"{name}.png", picture)
+            save_attention(folder / f"{name}.npz", attention)
+            pictures.append(picture)
+        grid = self._grid(dataset, indices[0], maps[0])
+        save_png(folder / f"{file_name(dataset.key(indices[0]))}-heads.png", grid)
+        log_images(trainer, key, pictures, [attention.text for attention in maps])
+        log_images(trainer, f"{key}/heads", [grid], [maps[0].text])
+
+    def _strip(
+        self, dataset: CaptionDataset, index: int, attention: CaptionAttention
+    ) -> np.ndarray:
+        return strip(
+            original(dataset, index),
+            [word.text for word in attention.words],
+            attention.word_maps(self.layer),
+            caption=attention.text,
+            references=dataset.captions(index),
+        )
+
+    def _grid(self, dataset: CaptionDataset, index: int, attention: CaptionAttention) -> np.ndarray:
+        """Draw every layer and head for the caption's last word, its most specific one."""
+        word = attention.words[-1] if attention.words else None
+        rows = attention.weights[:, :, list(word.tokens) if word else slice(None)].mean(2)
+        return layer_head_grid(
+            original(dataset, index),
+            rows,
+            attention.grid,
+            prefix=attention.prefix,
+            title=word.text if word else attention.text,
+        )
+
+
+def probe(dataset: CaptionDataset, count: int) -> list[int]:
+    """Return the same `count` indices every time, spread over the set.
+
+    Where regions are known, images that have some are taken: a reader can check those maps.
+    """
+    candidates = list(range(len(dataset)))
+    if isinstance(dataset, GroundedDataset):
+        candidates = [i for i in spread(candidates, 50 * count) if dataset.regions(i)] or candidates
+    return spread(candidates, count)
+
+
+def spread(items: list[int], count: int) -> list[int]:
+    """Return at most `count` of the items, evenly spaced."""
+    if len(items) <= count:
+        return items
+    return [items[round(i * (len(items) - 1) / max(count - 1, 1))] for i in range(count)]
+
+
+@torch.no_grad()
+def caption_attention(
+    task: CaptioningTask,
+    data: CaptionDataModule,
+    dataset: CaptionDataset,
+    indices: list[int],
+) -> list[CaptionAttention]:
+    """Caption the images at `indices` and return what each caption attended to."""
+    training = task.training
+    task.eval()
+    image = task.encode(data.evaluation_batch(dataset, indices).to(task.device))
+    captions = [task.tokenizer.until_end(row) for row in task.decode(image).tokens.tolist()]
+    texts = [(task.tokenizer.decode(ids), task.tokenizer.offsets(ids)) for ids in captions]
+    maps = attend_captions(task.model, image, captions, texts, task.tokenizer.begin_id)
+    task.train(training)
+    return maps
+
+
+def original(dataset: CaptionDataset, index: int) -> np.ndarray:
+    """Return the image as the user knows it: uint8 [height, width, 3]."""
+    picture: Tensor = dataset.image(index)
+    return picture.permute(1, 2, 0).numpy()
+
+
+def file_name(key: str) -> str:
+    """Return a sample's key as a file name."""
+    return "".join(c if c.isalnum() or c in "+-_." else "-" for c in key).removesuffix(".jpg")
+
+
+def save_attention(path: Path, attention: CaptionAttention) -> None:
+    """Write the numbers of a caption's attention; `numpy.load` reads them without pickle."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    words = [{"text": w.text, "tokens": list(w.tokens)} for w in attention.words]
+    np.savez_compressed(
+        path,
+        weights=attention.weights,
+        grid=np.array(attention.grid),
+        prefix=np.array(attention.prefix),
+        caption=np.array(attention.text),
+        words=np.array(json.dumps(words, ensure_ascii=False)),
+    )

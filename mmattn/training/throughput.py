@@ -1,0 +1,59 @@
+"""How long training took and how many captions a second it learned from."""
+
+import time
+
+import lightning as L
+import torch
+
+from mmattn.batch import CaptionBatch
+
+
+class Throughput(L.Callback):
+    """Measures the wall-clock time of `fit` and the captions per second of its training batches.
+
+    `seconds` is all of `fit`, validation included. Captions per second leave validation, pictures
+    and the first `skip` batches (warm-up) out, and count all ranks.
+    """
+
+    def __init__(self, skip: int = 5):
+        self.skip = skip
+        self.seconds = 0.0
+        self._captions, self._training = 0, 0.0
+        self._started = self._resumed = 0.0
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock."""
+        self._started = self._resumed = time.perf_counter()
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: object,
+        batch: CaptionBatch,
+        batch_idx: int,
+    ) -> None:
+        """Add one batch, with the time since the last one: reading it counts."""
+        now = time.perf_counter()
+        if trainer.fit_loop.epoch_loop.total_batch_idx >= self.skip:
+            self._training += now - self._resumed
+            self._captions += int(batch.valid.any(-1).sum())
+        self._resumed = now
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Leave the validation out of the training time."""
+        self._resumed = time.perf_counter()
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stop the clock."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.seconds = time.perf_counter() - self._started
+        self._ranks = trainer.world_size
+
+    def results(self) -> dict[str, float]:
+        """Return `train/seconds` and `train/captions_per_second`; empty before `fit`."""
+        if not self.seconds:
+            return {}
+        rate = self._captions * self._ranks / self._training if self._training else 0.0
+        return {"train/seconds": self.seconds, "train/captions_per_second": rate}
