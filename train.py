@@ -1,4 +1,4 @@
-"""Train a captioner: `python train.py`. The same as `mmattn train`; see `python train.py --help`."""
+"""Train a captioner: `python train.py KEY=VALUE …`, the same as `mmattn train`."""
 
 from mmattn.cli.train import main
 

@@ -25,7 +25,16 @@ _HOME = {
     "TextTransformer": "text",
     "VisionTransformer": "vision",
 }
-__all__ = [*_HOME]  # noqa: PLE0604 - every entry is a string of the table above
+__all__ = [
+    "Attention",
+    "Block",
+    "BlockOptions",
+    "Captioner",
+    "Recorder",
+    "TextTransformer",
+    "VisionTransformer",
+    "attend",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,19 +1,20 @@
 """Any timm model as patch embedding, through its feature map."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mmattn.patches import PatchEmbedding
 from mmattn.weights import load_exactly, read_state_dict
 
 
 def create_timm_model(
     name: str, pretrained: bool | str = False, options: Mapping[str, Any] | None = None
-) -> nn.Module:
-    """Build a timm model.
+) -> Any:
+    """Build a timm model (typed Any: what timm's models have in common is not written down).
 
     Args:
         name: timm's name of the architecture.
@@ -38,7 +39,7 @@ def create_timm_model(
     return model
 
 
-class TimmPatches(nn.Module):
+class TimmPatches(PatchEmbedding):
     """The feature map of a timm backbone, projected to the model width by a 1x1 convolution.
 
     Works for convolutional and hierarchical backbones, and for plain ones. `features` (the
@@ -59,7 +60,7 @@ class TimmPatches(nn.Module):
         self,
         name: str,
         dim: int,
-        image_size: tuple[int, int],
+        image_size: Sequence[int],
         *,
         level: int | str = -1,
         pretrained: bool | str = False,
@@ -72,9 +73,10 @@ class TimmPatches(nn.Module):
         backbone.reset_classifier(0)
         if level != "final" and not hasattr(backbone, "forward_intermediates"):
             raise ValueError(f"{name} has no feature levels in timm; use level: final")
-        self.backbone = backbone.requires_grad_(not frozen)
-        self._grids = {tuple(image_size): self._probe(tuple(image_size))}
-        channels = self._grids[tuple(image_size)][0]
+        self.backbone: Any = backbone.requires_grad_(not frozen)
+        size = (image_size[0], image_size[1])
+        self._grids = {size: self._probe(size)}
+        channels = self._grids[size][0]
         self.project = nn.Conv2d(channels, dim, 1)
 
     def _probe(self, size: tuple[int, int]) -> tuple[int, int, int]:

@@ -69,7 +69,9 @@ class Mlp(nn.Module):
         if self.activation == "swiglu":
             gate, x = x.chunk(2, dim=-1)
             return self.down(F.silu(gate) * x)
-        return self.down(F.gelu(x, approximate="tanh" if self.activation == "gelu_tanh" else "none"))
+        return self.down(
+            F.gelu(x, approximate="tanh" if self.activation == "gelu_tanh" else "none")
+        )
 
 
 class Residual(nn.Module):

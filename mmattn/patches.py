@@ -1,14 +1,27 @@
 """From pixels to patch embeddings: linear, per-patch network, convolutional stem, timm backbone.
 
-Each is a module with `dim`, its output width, and `grid((height, width))`, the (rows, columns) of
-patches it makes of an image; its output is [B, D, rows, columns].
+`PatchEmbedding` says what they have in common.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+
+class PatchEmbedding(nn.Module):
+    """What the vision transformer needs to know: the width D, and the grid of an image."""
+
+    dim: int
+
+    @abstractmethod
+    def grid(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return (rows, columns) of patches for an image of (height, width) pixels."""
+
+    @abstractmethod
+    def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
+        """Embed images."""
 
 
 def check_divides(size: tuple[int, int], patch: int) -> tuple[int, int]:
@@ -22,7 +35,7 @@ def check_divides(size: tuple[int, int], patch: int) -> tuple[int, int]:
     return height // patch, width // patch
 
 
-class LinearPatches(nn.Module):
+class LinearPatches(PatchEmbedding):
     """One linear map of each patch's pixels (ViT, Dosovitskiy et al. 2021, eq. 1).
 
     Args:
@@ -49,7 +62,7 @@ class LinearPatches(nn.Module):
         return self.mix(self.project(images))
 
 
-class ConvStem(nn.Module):
+class ConvStem(PatchEmbedding):
     """A small convolutional stem (Xiao et al. 2021): 3x3 convolutions, then a 1x1 to the width.
 
     Args:

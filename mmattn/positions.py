@@ -21,7 +21,7 @@ class Rotation(NamedTuple):
 
 
 def rotate(x: Float[Tensor, "B H T K"], rotation: Rotation | None) -> Float[Tensor, "B H T K"]:
-    """Turn each pair (x[i], x[i + K/2]) by its angle (RoPE, Su et al. 2021); None leaves x alone."""
+    """Turn each pair (x[i], x[i + K/2]) by its angle (RoPE, Su et al. 2021); None turns nothing."""
     if rotation is None:
         return x
     cos, sin = rotation.cos.to(x.dtype), rotation.sin.to(x.dtype)
@@ -54,7 +54,9 @@ def image_rotation(grid: tuple[int, int], head_dim: int, prefix: int = 0) -> Rot
     """
     if head_dim % 4:
         raise ValueError(f"2-D rotary positions need a head width divisible by 4, not {head_dim}")
-    speeds = frequencies(head_dim // 4, base=100.0)  # images are tens of patches wide, not thousands
+    speeds = frequencies(
+        head_dim // 4, base=100.0
+    )  # images are tens of patches wide, not thousands
     rows, columns = (torch.arange(n, dtype=torch.float32)[:, None] * speeds for n in grid)
     height, width = grid
     y = rows[:, None].expand(height, width, -1)

@@ -57,7 +57,7 @@ class Recorder:
         self._calls: dict[str, list[Tensor]] = {}
 
     def at(self, stack: str, layer: int) -> "Scope":
-        """Return the view of this recorder that layer `layer` of `stack` hands to its attentions."""
+        """Return this recorder as layer `layer` of `stack` hands it to its attentions."""
         return Scope(self, f"{stack}.{layer}")
 
     def tap(self, site: str) -> "Tap | None":

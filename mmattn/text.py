@@ -1,4 +1,4 @@
-"""The text transformer: a decoder with cross-attention, or an encoder. One class, `causal` tells."""
+"""The text transformer: a decoder with cross-attention, or an encoder; `causal` tells which."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -63,7 +63,8 @@ class TextTransformer(nn.Module):
 
     def memory(self, context: Float[Tensor, "B S C"]) -> list[KeyValues]:
         """Project a context once, for every layer, all its captions and all decoding steps."""
-        return [block.cross_attention.kv(context) for block in self.blocks]
+        blocks = (block for block in self.blocks if isinstance(block, Block))
+        return [block.cross_attention.kv(context) for block in blocks]
 
     def forward(
         self,

@@ -1,14 +1,18 @@
 """The vision transformer: patch embedding, prefix tokens, positions and a stack of blocks."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mmattn.attention import make_norm
+from mmattn.backbones import TimmPatches
 from mmattn.batch import ImageTokens
 from mmattn.blocks import Block, BlockOptions
-from mmattn.attention import make_norm
 from mmattn.initialisation import initialise
+from mmattn.patches import PatchEmbedding
 from mmattn.positions import Rotation, image_rotation, image_sinusoids, resize_positions
 from mmattn.recorder import Recorder
 
@@ -30,8 +34,8 @@ class VisionTransformer(nn.Module):
 
     def __init__(
         self,
-        image_size: tuple[int, int],
-        patches: nn.Module,
+        image_size: Sequence[int],
+        patches: PatchEmbedding,
         depth: int,
         block: BlockOptions,
         *,
@@ -48,16 +52,18 @@ class VisionTransformer(nn.Module):
             )
         dim = patches.dim
         self.dim, self.depth, self.position = dim, depth, position
-        self.head_dim = dim // block.heads
+        self.head_dim: int = dim // block.heads
         self.prefix = int(class_token) + registers
         self.class_token, self.gradient_checkpointing = class_token, gradient_checkpointing
         self.patches = patches
-        self.grid = patches.grid(tuple(image_size))
+        self.grid = patches.grid((image_size[0], image_size[1]))
         self.prefix_tokens = nn.Parameter(torch.empty(self.prefix, dim)) if self.prefix else None
         learned = position == "learned"
         size = self.grid[0] * self.grid[1]
         self.position_table = nn.Parameter(torch.empty(size, dim)) if learned else None
-        self.embed_norm = make_norm(embed_norm, dim, block.norm_eps) if embed_norm else nn.Identity()
+        self.embed_norm = (
+            make_norm(embed_norm, dim, block.norm_eps) if embed_norm else nn.Identity()
+        )
         self.blocks = nn.ModuleList(
             Block(dim, block, drop_path=block.drop_path_at(i, depth)) for i in range(depth)
         )
@@ -74,6 +80,8 @@ class VisionTransformer(nn.Module):
         self, features: Float[Tensor, "B F h w"], recorder: Recorder | None = None
     ) -> ImageTokens:
         """Return the encoded tokens of a frozen backbone's feature map (see `TimmPatches`)."""
+        if not isinstance(self.patches, TimmPatches):
+            raise ValueError("only a timm backbone (TimmPatches) has features to keep")
         return self.encode_patches(self.patches.project(features), recorder)
 
     def encode_patches(

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict, read_write
@@ -15,7 +16,7 @@ def one_folder_for_all_processes(folder: Path) -> None:
     the whole sweep again, in every rank. So the command becomes that of this one job, and the
     folder that Lightning passes on becomes this job's.
     """
-    hydra = HydraConfig.get()
+    hydra: Any = HydraConfig.get()  # typed HydraConf, in truth a DictConfig
     overrides = list(hydra.overrides.task)
     sys.argv = [sys.argv[0], *_flags_with_values(sys.argv[1:]), *overrides]
     with read_write(hydra), open_dict(hydra):

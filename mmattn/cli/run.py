@@ -10,7 +10,9 @@ import lightning as L
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.callbacks import RichProgressBar
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 from rich.syntax import Syntax
@@ -98,15 +100,16 @@ def build_task(config: DictConfig, model: Captioner, data: CaptionDataModule) ->
 
 def build_trainer(config: DictConfig) -> L.Trainer:
     """Build the trainer with its callbacks and loggers."""
-    callbacks = [build(part, f"callbacks.{name}") for name, part in (config.callbacks or {}).items()]
-    if not config.trainer.enable_progress_bar:
-        progress = L.pytorch.callbacks.RichProgressBar
-        callbacks = [callback for callback in callbacks if not isinstance(callback, progress)]
+    callbacks = [
+        build(part, f"callbacks.{name}") for name, part in (config.callbacks or {}).items()
+    ]
+    if not config.trainer.enable_progress_bar:  # Lightning refuses the two together
+        callbacks = [c for c in callbacks if not isinstance(c, RichProgressBar)]
     loggers = [build(part, f"logger.{name}") for name, part in (config.logger or {}).items()]
     partial = instantiate(config.trainer, _partial_=True, _convert_="all")
     try:
         return partial(callbacks=callbacks, logger=loggers or False)
-    except (ValueError, TypeError, L.fabric.utilities.exceptions.MisconfigurationException) as error:
+    except (ValueError, TypeError, MisconfigurationException) as error:
         raise ConfigError(f"trainer: {error}") from None
 
 
@@ -114,10 +117,9 @@ def use_feature_cache(
     config: DictConfig, data: CaptionDataModule, model: Captioner, trainer: L.Trainer
 ) -> None:
     """Encode all images once with the frozen backbone, and train on what it returns."""
-    patches = model.vision.patches
     cache = FeatureCache(
         config.feature_cache,
-        patches,
+        model.vision.patches,
         data.eval_transform,
         batch_size=data.loader.eval_batch_size,
         device=trainer.strategy.root_device,
@@ -152,14 +154,19 @@ def test(
     trainer.test(task, datamodule=data, verbose=False)
 
 
+def callbacks(trainer: L.Trainer) -> list[L.Callback]:
+    """Return the trainer's callbacks (Lightning gives it the attribute without declaring it)."""
+    return getattr(trainer, "callbacks")  # noqa: B009
+
+
 def finish(
     trainer: L.Trainer, config: DictConfig, folder: Path, metrics: dict[str, Any]
 ) -> float | None:
     """Write results.json, say what came out and where it is; return the optimised metric."""
-    for callback in trainer.callbacks:
+    for callback in callbacks(trainer):
         if isinstance(callback, Throughput):
             metrics |= callback.results()
-    if trainer.is_global_zero and not trainer.fast_dev_run:
+    if trainer.is_global_zero and not config.trainer.fast_dev_run:
         report(write_results(folder / "results.json", metrics), folder, trainer)
     wanted = config.optimized_metric
     if wanted is None or wanted not in metrics:
@@ -207,4 +214,3 @@ def quiet_known_warnings() -> None:
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
     ):
         warnings.filterwarnings("ignore", message=message)
-

@@ -46,9 +46,10 @@ def dotted(config: DictConfig, prefix: str = "") -> Iterator[str]:
     for key in config:
         name = f"{prefix}{key}"
         yield name
-        node = config._get_node(key)
-        if OmegaConf.is_dict(node) and not node._is_none() and not node._is_missing():
-            yield from dotted(node, f"{name}.")
+        if OmegaConf.is_interpolation(config, str(key)) or OmegaConf.is_missing(config, key):
+            continue
+        if OmegaConf.is_dict(config[key]):
+            yield from dotted(config[key], f"{name}.")
 
 
 def _nearest(name: str, known: list[str]) -> str:

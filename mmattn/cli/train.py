@@ -44,4 +44,3 @@ def main() -> None:
 def _stop(message: str) -> None:
     print(f"error: {message}", file=sys.stderr)
     raise SystemExit(2)
-

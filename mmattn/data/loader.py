@@ -26,7 +26,7 @@ class KeyedDataset(Protocol):
         """Return the number of samples."""
         ...
 
-    def __getitems__(self, keys: list[tuple[int, int]]) -> list[Any]:
+    def __getitems__(self, items: list[tuple[int, int]]) -> list[Any]:
         """Return one sample for each (epoch, index)."""
         ...
 

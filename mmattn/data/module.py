@@ -237,7 +237,7 @@ class CaptionDataModule(L.LightningDataModule):
         )
         if not self.truncate:
             raise DataError(
-                f"{found}. Set data.max_length={lengths[longest]}, or data.truncate=true to cut them"
+                f"{found}. Set data.max_length={lengths[longest]}, or data.truncate=true to cut"
             )
         log.warning("%s. They are cut.", found)
 

@@ -8,7 +8,7 @@ from torchvision.transforms.v2 import functional
 
 
 class ToNormalised(torch.nn.Module):
-    """uint8 [3, h, w] -> float32: divided by 255, minus `mean`, over `std` (one value a channel)."""
+    """uint8 [3, h, w] -> float32: divided by 255, minus `mean`, over `std` (one each a channel)."""
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]):
         super().__init__()

@@ -1,6 +1,6 @@
 """timm's vision transformers in our own blocks, with equal outputs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -8,15 +8,15 @@ from torch import Tensor, nn
 
 from mmattn.backbones import create_timm_model
 from mmattn.blocks import BlockOptions
-from mmattn.weights import load_exactly
 from mmattn.patches import LinearPatches
 from mmattn.vision import VisionTransformer
+from mmattn.weights import load_exactly
 
 
 def timm_vision_transformer(
     name: str,
     *,
-    image_size: tuple[int, int] | None = None,
+    image_size: Sequence[int] | None = None,
     pretrained: bool | str = False,
     dropout: float = 0.0,
     attention_dropout: float = 0.0,
@@ -53,11 +53,13 @@ def timm_vision_transformer(
 
 
 def convert_timm_vit(
-    reference: nn.Module,
+    reference: Any,
     *,
-    image_size: tuple[int, int] | None = None,
+    image_size: Sequence[int] | None = None,
+    dropout: float = 0.0,
+    attention_dropout: float = 0.0,
+    drop_path: float = 0.0,
     gradient_checkpointing: bool = False,
-    **regularisation: float,
 ) -> VisionTransformer:
     """Return our vision transformer with the architecture and the weights of a timm one."""
     _check_expressible(reference)
@@ -78,7 +80,9 @@ def convert_timm_vit(
             layer_scale=None if isinstance(block.ls1, nn.Identity) else 1.0,
             bias=block.attn.qkv.bias is not None,
             norm_eps=block.norm1.eps,
-            **regularisation,
+            dropout=dropout,
+            attention_dropout=attention_dropout,
+            drop_path=drop_path,
         ),
         class_token=reference.cls_token is not None,
         registers=prefix - int(reference.cls_token is not None),
@@ -88,11 +92,11 @@ def convert_timm_vit(
     )
     load_exactly(model, _translate(reference.state_dict(), model), type(reference).__name__)
     if image_size is not None:
-        model.resize(tuple(image_size))
+        model.resize((image_size[0], image_size[1]))
     return model
 
 
-def _check_expressible(reference: nn.Module) -> None:
+def _check_expressible(reference: Any) -> None:
     """Refuse what our blocks do not express, rather than load weights that give other outputs."""
     block = reference.blocks[0] if hasattr(reference, "blocks") else None
     linear_patches = hasattr(getattr(reference, "patch_embed", None), "proj")

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 def meteor(
     references: Sequence[Sequence[str]],
     predictions: Sequence[str],
-    timeout_seconds: float = 600,
+    timeout_seconds: float = 600.0,
 ) -> float | None:
     """Corpus METEOR 1.5 of captions as text, or None where the package or Java is not installed.
 

@@ -4,9 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning as L
-import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
@@ -64,7 +63,7 @@ class CaptioningTask(L.LightningModule):
         self.label_smoothing, self.layer_decay = label_smoothing, layer_decay
         self.val_scores = CaptionScores()
         self.test_names = list(test_names)
-        self.test_scores = nn.ModuleList(CaptionScores() for _ in self.test_names)
+        self.test_scores = [CaptionScores() for _ in self.test_names]
 
     def encode(self, batch: CaptionBatch) -> ImageTokens:
         """Encode the batch's images, or finish the encoding of their cached features."""
@@ -86,9 +85,8 @@ class CaptioningTask(L.LightningModule):
             logits, targets, ignore_index=IGNORE, label_smoothing=self.label_smoothing
         )
         self.log("train/loss", loss, prog_bar=True)
-        if self.trainer.global_step % self.trainer.log_every_n_steps == 0:
-            accuracy = (logits.detach().argmax(-1) == targets).float().mean()
-            self.log("train/token_accuracy", accuracy)
+        accuracy = (logits.detach().argmax(-1) == targets).float().mean()
+        self.log("train/token_accuracy", accuracy)
         return loss
 
     def validation_step(self, batch: CaptionBatch, batch_idx: int) -> None:
@@ -119,7 +117,7 @@ class CaptioningTask(L.LightningModule):
             max_length=self.max_length,
         )
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """Build the optimiser over decaying and other parameters, and its schedule per step."""
         settings = getattr(self.make_optimizer, "keywords", {})
         groups = parameter_groups(
@@ -159,9 +157,7 @@ class CaptioningTask(L.LightningModule):
             f"{prefix}/loss": F.cross_entropy(logits, targets),
             f"{prefix}/token_accuracy": accuracy,
         }
-        self.log_dict(
-            metrics, batch_size=len(targets), sync_dist=True, add_dataloader_idx=False
-        )
+        self.log_dict(metrics, batch_size=len(targets), sync_dist=True, add_dataloader_idx=False)
         references = [list(captions) for captions in batch.references]
         captions = [self.tokenizer.decode(row) for row in self.decode(image).tokens.tolist()]
         scores.update(list(batch.keys), references, captions)

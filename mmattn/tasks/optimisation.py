@@ -19,7 +19,7 @@ def parameter_groups(
     pretraining has set well, move least.
     """
     groups: dict[tuple[float, float], dict] = {}
-    scales = dict(layer_scales(model, layer_decay))
+    scales = dict(layer_scales(model, layer_decay)) if layer_decay != 1.0 else {}
     for name, parameter in model.named_parameters():
         decay = 0.0 if is_exempt(name, parameter) else weight_decay
         scale = scales.get(name, 1.0)
@@ -37,9 +37,7 @@ def is_exempt(name: str, parameter: nn.Parameter) -> bool:
 
 def layer_scales(model: nn.Module, layer_decay: float) -> Iterator[tuple[str, float]]:
     """Yield (name, factor) for each parameter of the image encoder `model.vision`."""
-    if layer_decay == 1.0:
-        return
-    stages = encoder_stages(model.vision)
+    stages = encoder_stages(model.get_submodule("vision"))
     for depth, names in enumerate(stages):
         for name in names:
             yield f"vision.{name}", layer_decay ** (len(stages) - depth)

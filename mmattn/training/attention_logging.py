@@ -15,6 +15,7 @@ from mmattn.maps.recorded import CaptionAttention, attend_captions
 from mmattn.maps.render import layer_head_grid, save_png, strip
 from mmattn.tasks.captioning import CaptioningTask
 from mmattn.training.image_logging import log_images
+from mmattn.training.parts import caption_data, captioning_task
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ class AttentionLogging(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Check the layer before anything is trained."""
-        depth = pl_module.model.text.depth
+        depth = captioning_task(pl_module).model.text.depth
         if not -depth <= self.layer < depth:
             raise ValueError(
                 f"callbacks.attention.layer={self.layer}, but the decoder has {depth} layers"
@@ -64,16 +65,16 @@ class AttentionLogging(L.Callback):
             return
         self._validations += 1
         if (self._validations - 1) % self.every_n_validations == 0:
-            data = trainer.datamodule
-            self._draw(trainer, pl_module, data.splits.val, "attention", self.probe_size)
+            val = caption_data(trainer).splits.val
+            self._draw(trainer, captioning_task(pl_module), val, "attention", self.probe_size)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw images of every test set."""
         if not trainer.is_global_zero or not self.test_images:
             return
-        for name, dataset in trainer.datamodule.splits.test.items():
+        for name, dataset in caption_data(trainer).splits.test.items():
             key = f"attention/test/{name}".rstrip("/")
-            self._draw(trainer, pl_module, dataset, key, self.test_images)
+            self._draw(trainer, captioning_task(pl_module), dataset, key, self.test_images)
 
     def _draw(
         self,
@@ -84,7 +85,7 @@ class AttentionLogging(L.Callback):
         count: int,
     ) -> None:
         indices = probe(dataset, count)
-        maps = caption_attention(task, trainer.datamodule, dataset, indices)
+        maps = caption_attention(task, caption_data(trainer), dataset, indices)
         below = key.removeprefix("attention").strip("/").replace("/", "-")
         folder = self.folder / f"step-{trainer.global_step:06d}" / below
         pictures = []

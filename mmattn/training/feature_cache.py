@@ -14,6 +14,7 @@ from torch import Tensor
 from mmattn.backbones import TimmPatches
 from mmattn.data.dataset import CaptionDataset
 from mmattn.errors import ConfigError
+from mmattn.patches import PatchEmbedding
 
 log = logging.getLogger(__name__)
 Transform = Callable[[Tensor], Tensor]
@@ -62,7 +63,7 @@ class FeatureCache:
     def __init__(
         self,
         folder: str | Path,
-        backbone: TimmPatches,
+        backbone: PatchEmbedding,
         transform: Transform,
         *,
         batch_size: int,
@@ -70,8 +71,8 @@ class FeatureCache:
     ):
         if not isinstance(backbone, TimmPatches) or not backbone.frozen:
             raise ConfigError(
-                "feature_cache keeps the features of a frozen backbone: choose a model.vision whose "
-                "patches are a TimmPatches with frozen: true, or set feature_cache=null"
+                "feature_cache keeps the features of a frozen backbone: choose a model.vision "
+                "whose patches are a TimmPatches with frozen: true, or set feature_cache=null"
             )
         self.folder, self.backbone, self.transform = Path(folder), backbone, transform
         self.batch_size, self.device = batch_size, device

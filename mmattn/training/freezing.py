@@ -6,6 +6,8 @@ from fnmatch import fnmatchcase
 import lightning as L
 from torch import nn
 
+from mmattn.training.parts import captioning_task
+
 
 class Freeze(L.Callback):
     """Freezes the modules of the captioner that match, and thaws them again if told so.
@@ -34,14 +36,14 @@ class Freeze(L.Callback):
                 "its start which parameters have gradients. Train frozen, then start a run with "
                 "ckpt_path and no freezing"
             )
-        self._set(pl_module.model, trainable=False)
+        self._set(captioning_task(pl_module).model, trainable=False)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Thaw when it is time; else put frozen modules back into evaluation mode."""
         if self.until_epoch is not None and trainer.current_epoch >= self.until_epoch:
-            self._set(pl_module.model, trainable=True)
+            self._set(captioning_task(pl_module).model, trainable=True)
         else:
-            self._set(pl_module.model, trainable=False)
+            self._set(captioning_task(pl_module).model, trainable=False)
 
     def _set(self, model: nn.Module, *, trainable: bool) -> None:
         for module in matching(model, self.patterns):

@@ -9,6 +9,7 @@ from mmattn.data.dataset import CaptionDataset, GroundedDataset
 from mmattn.maps.quality import Grounding, ground
 from mmattn.maps.recorded import CaptionAttention, attend_captions
 from mmattn.tasks.captioning import CaptioningTask
+from mmattn.training.parts import caption_data, captioning_task
 
 FIELDS = 5  # sums of hit, pointing chance, energy, energy chance, and the count
 
@@ -31,11 +32,11 @@ class GroundingMeter(L.Callback):
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the validation set's sums."""
-        self._start(trainer, {"val": trainer.datamodule.splits.val})
+        self._start(trainer, {"val": caption_data(trainer).splits.val})
 
     def on_test_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the sums of every test set."""
-        tests = trainer.datamodule.splits.test
+        tests = caption_data(trainer).splits.test
         self._start(trainer, {f"test/{name}".rstrip("/"): tests[name] for name in tests})
 
     def on_validation_batch_end(
@@ -48,7 +49,7 @@ class GroundingMeter(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Add one validation batch."""
-        self._add(pl_module, trainer.datamodule.splits.val, batch, "val")
+        self._add(captioning_task(pl_module), caption_data(trainer).splits.val, batch, "val")
 
     def on_test_batch_end(
         self,
@@ -60,22 +61,24 @@ class GroundingMeter(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Add one batch of a test set."""
-        name = pl_module.test_names[dataloader_idx]
+        name = captioning_task(pl_module).test_names[dataloader_idx]
         prefix = f"test/{name}".rstrip("/")
-        self._add(pl_module, trainer.datamodule.splits.test[name], batch, prefix)
+        self._add(
+            captioning_task(pl_module), caption_data(trainer).splits.test[name], batch, prefix
+        )
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the validation set's figures."""
-        self._log(trainer, pl_module)
+        self._log(trainer, captioning_task(pl_module))
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log each test set's figures, and those of all of them together."""
         if self._sums:
             self._sums[""] = torch.stack(list(self._sums.values())).sum(0)
-        self._log(trainer, pl_module)
+        self._log(trainer, captioning_task(pl_module))
 
     def _start(self, trainer: L.Trainer, datasets: dict[str, CaptionDataset]) -> None:
-        """Start at zero on every rank, also where a rank will meet no region: all of them add up."""
+        """Start at zero on every rank, also where it will meet no region: all ranks add up."""
         self._sums = {
             name: torch.zeros(FIELDS, dtype=torch.float64)
             for name, dataset in datasets.items()
@@ -125,7 +128,9 @@ def grounded_words(
     """Return how the words with a region do, for the first caption of the chosen images."""
     image = task.encode(batch)
     image = image._replace(tokens=image.tokens[chosen])
-    captions = [task.tokenizer.until_end(batch.tokens[b, 0, batch.valid[b, 0]].tolist()) for b in chosen]
+    captions = [
+        task.tokenizer.until_end(batch.tokens[b, 0, batch.valid[b, 0]].tolist()) for b in chosen
+    ]
     texts = [(task.tokenizer.decode(ids), task.tokenizer.offsets(ids)) for ids in captions]
     maps = attend_captions(task.model, image, captions, texts, task.tokenizer.begin_id)
     return [

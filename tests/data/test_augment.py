@@ -235,8 +235,14 @@ def test_bad_images_found_by_workers_are_counted_here():
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_too_many_bad_images_are_an_error_with_both_numbers(num_workers):
     replacing = bad_reader({1, 2, 3, 4}, max_bad_fraction=0.25)
-    with pytest.raises(DataError, match=r"4 of 12 images .*max_bad_fraction=0\.25"):
+    message = ""
+    try:
         stream(num_workers, replacing)
+    except DataError as error:
+        message = str(error)
+        error.__traceback__ = None  # torch made a cycle of it, and would wait 10 s for its workers
+    assert "4 of 12 images" in message
+    assert "max_bad_fraction=0.25" in message
 
 
 def test_a_set_of_bad_images_only_ends_in_the_error():

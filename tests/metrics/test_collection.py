@@ -1,14 +1,11 @@
 import copy
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
+import multiprocessing
+import warnings
 
 import pytest
 import torch
 
-import mmattn.metrics
 from mmattn.errors import DataError
 from mmattn.metrics import exact_match, score_captions
 from mmattn.metrics.collection import CaptionScores
@@ -106,48 +103,47 @@ def test_references_that_contradict_are_refused():
         scores.compute()
 
 
-WORKER = """
-import json, sys
-import torch.distributed
-from mmattn.metrics.collection import CaptionScores
-rank, rendezvous, batches = int(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
-torch.distributed.init_process_group("gloo", rank=rank, world_size=2, init_method=rendezvous)
-scores = CaptionScores()
-for batch in batches[rank]:
-    scores.update(*batch)
-gathered = scores.compute()
-# Gathered captions must not stay behind, or the next epoch would count them again.
-print(json.dumps({"scores": gathered, "left": len(scores.captions)}))
-torch.distributed.barrier()
-torch.distributed.destroy_process_group()
-"""
+def score_in_process(rank, folder, batches):
+    """What one of two processes finds, as a file in `folder`."""
+    torch.distributed.init_process_group(
+        "gloo", rank=rank, world_size=2, init_method=f"file://{folder}/rendezvous"
+    )
+    scores = CaptionScores()
+    for batch in batches:
+        scores.update(*batch)
+    found = {"scores": scores.compute(), "left": len(scores.captions)}
+    (folder / f"{rank}.json").write_text(json.dumps(found))
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
 
 
-def run_two_processes(batches, rendezvous):
-    """What each of two processes prints after it was given its share of the batches."""
-    environment = os.environ | {"PYTHONPATH": str(Path(mmattn.metrics.__file__).parents[2])}
-    command = [sys.executable, "-c", WORKER]
-    processes = [
-        subprocess.Popen(
-            [*command, str(rank), f"file://{rendezvous}", json.dumps(batches)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        return [json.loads(process.communicate(timeout=120)[0]) for process in processes]
-    finally:
+def score_in_two_processes(folder, batches):
+    """What both processes find, each given its share of the batches."""
+    # Forked, since importing torch anew takes longer than all other tests of this folder together.
+    context = multiprocessing.get_context("fork")
+    arguments = [(rank, folder, batches[rank]) for rank in range(2)]
+    processes = [context.Process(target=score_in_process, args=each) for each in arguments]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
         for process in processes:
-            process.kill()
+            process.start()
+    for process in processes:
+        process.join(timeout=60)
+        process.kill()
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 
 def test_two_processes_agree_with_one(tmp_path):
     """Image a is given to both, as a distributed sampler does; the shares differ in size."""
     first, second = [IMAGES[0], IMAGES[3]], [IMAGES[4], IMAGES[1], IMAGES[2], IMAGES[0]]
     batches = [[columns(first)], [columns(second[:2]), columns(second[2:])]]
-    answers = run_two_processes(batches, tmp_path / "rendezvous")
-    assert [answer["left"] for answer in answers] == [2, 4]
+    answers = score_in_two_processes(tmp_path, batches)
     for answer in answers:
         assert answer["scores"] == expected(IMAGES)
+    # What was gathered must not stay behind, or the next epoch would count it again.
+    assert [answer["left"] for answer in answers] == [2, 4]
+
+
+def test_a_process_without_images_agrees_too(tmp_path):
+    with_captions, without = score_in_two_processes(tmp_path, [[columns(IMAGES)], [([], [], [])]])
+    assert with_captions["scores"] == without["scores"] == expected(IMAGES)

@@ -1,4 +1,7 @@
+import gzip
+import hashlib
 import importlib.util
+import json
 import random
 import re
 import shutil
@@ -188,3 +191,26 @@ def test_sentences_of_random_fragments_agree_with_the_reference():
     chance = random.Random(0)
     sentences = [" ".join(chance.choices(FRAGMENTS.split(), k=8)) for _ in range(500)]
     assert [tokenize(sentence) for sentence in sentences] == reference(sentences)
+
+
+def coco_captions(root):
+    with gzip.open(root / "coco-eval" / "captions_val2017.json.gz", "rt", encoding="utf-8") as file:
+        return [annotation["caption"] for annotation in json.load(file)["annotations"]]
+
+
+def flickr_captions(root):
+    lines = (root / "flickr8k" / "Flickr8k.token.txt").read_text("utf-8").splitlines()
+    return [line.split("\t")[1] for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("captions", "digest"),
+    [
+        (coco_captions, "eada4f345a6fd168820f77f5a6ffab04c85ea7b8aff985b360cac19c3cb35ccb"),
+        (flickr_captions, "97a192e0a93bdb69ceda6188e83ebadc1aba187b6cde43366251bffb8e367482"),
+    ],
+)
+def test_every_caption_of_a_data_set_has_the_tokens_of_the_reference(data_root, captions, digest):
+    """The digests are of what the Java tokenizer gives for all captions of the file at once."""
+    lines = [" ".join(tokenize(caption)) for caption in captions(data_root)]
+    assert hashlib.sha256("\n".join(lines).encode()).hexdigest() == digest

@@ -14,8 +14,6 @@ from mmattn.data.glyphs.fonts import mapped_characters
 from mmattn.data.glyphs.masks import dilate, drop_specks, locate, shift
 from mmattn.data.glyphs.render import Pen
 
-# How much the outline of a letter may differ between the plain and the composed glyph, in pixels.
-_SLACK = 2
 # A letter is found within the composed glyph where this share of its pixels lies on ink, and an
 # accent within all accents: fonts flatten an accent somewhat to stack another one on it.
 _LETTER_FOUND, _ACCENT_FOUND = 0.95, 0.8
@@ -23,8 +21,9 @@ _LETTER_FOUND, _ACCENT_FOUND = 0.95, 0.8
 _LEAST = 0.001
 # A pixel of the picture belongs to an accent that covers this share of it.
 _COVERAGE = 0.25
-# How far above or below its place on the parent an accent may stand, in pixels of a side of 256.
-_ACCENT_REACH = 40
+# How much a letter's outline may differ between the plain and the composed glyph, and how far above
+# or below its place on the parent an accent may stand, as shares of the canvas's side.
+_SLACK, _REACH = 1 / 128, 5 / 32
 
 
 class AccentFinder:
@@ -33,7 +32,8 @@ class AccentFinder:
     def __init__(self, font: str, size: int):
         self._pen = Pen(font, size)
         self._mapped = frozenset(mapped_characters(font))
-        self._shapes: dict[str, np.ndarray] = {}
+        self._slack = round(_SLACK * self._pen.side)
+        self._reach = round(_REACH * self._pen.side)
 
     def regions(self, character: str) -> dict[str, np.ndarray]:
         """Return word -> bool mask [size, size]; empty where the accents cannot be told cleanly."""
@@ -56,12 +56,12 @@ class AccentFinder:
         found: dict[str, np.ndarray] = {}
         for phrase, mask in inner.items():
             guess = self._guess(accent.parent, character)
-            place = _place(mask, rest, guess, _ACCENT_REACH, _ACCENT_FOUND)
+            place = _place(mask, rest, guess, self._reach, _ACCENT_FOUND)
             if place is None:
                 return None
-            found[phrase] = rest & dilate(place, _SLACK)
+            found[phrase] = rest & dilate(place, self._slack)
             rest &= ~found[phrase]
-        found[accent.phrase] = drop_specks(rest, _SLACK)
+        found[accent.phrase] = drop_specks(rest, self._slack)
         return found if found[accent.phrase].mean() >= _LEAST else None
 
     def _without_letter(self, character: str) -> np.ndarray | None:
@@ -74,8 +74,10 @@ class AccentFinder:
         whole = self._shape(character)
         guess = self._guess(letter, character)
         near = dilate(whole, 1)
-        place = _place(self._shape(letter), near, guess, _SLACK, _LETTER_FOUND)
-        return None if place is None else drop_specks(whole & ~dilate(place, _SLACK), _SLACK)
+        place = _place(self._shape(letter), near, guess, self._slack, _LETTER_FOUND)
+        return (
+            None if place is None else drop_specks(whole & ~dilate(place, self._slack), self._slack)
+        )
 
     def _guess(self, part: str, whole: str) -> int:
         """Return the shift to the right that puts both glyphs' origins into the same column."""
@@ -85,10 +87,7 @@ class AccentFinder:
         return self._pen.origin(self._pen.box(character))
 
     def _shape(self, character: str) -> np.ndarray:
-        if character not in self._shapes:
-            ink = self._pen.draw(character, self._pen.box(character))
-            self._shapes[character] = np.asarray(ink) > 127
-        return self._shapes[character]
+        return np.asarray(self._pen.draw(character, self._pen.box(character))) > 127
 
     def _to_picture(self, mask: np.ndarray) -> np.ndarray:
         factor, size = self._pen.factor, self._pen.side // self._pen.factor
@@ -106,5 +105,5 @@ def _place(
 
 @lru_cache(maxsize=16)
 def accent_finder(font: str, size: int) -> AccentFinder:
-    """Return the finder for a font and a picture size; it remembers the letters it has drawn."""
+    """Return the finder for a font and a picture size."""
     return AccentFinder(font, size)
