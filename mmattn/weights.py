@@ -32,11 +32,15 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
 def load_exactly(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
     """Load `state` into `module` if names and shapes agree exactly.
 
+    Only the step counters of batch norms may be missing: they change no output, and some exporters
+    leave them out.
+
     Raises:
         CheckpointError: naming the first missing, unexpected and differently shaped entries.
     """
     own = module.state_dict()
-    problems = [f"missing {name}" for name in own if name not in state]
+    counters = {name for name in own if name.endswith("num_batches_tracked")}
+    problems = [f"missing {name}" for name in own if name not in state and name not in counters]
     problems += [f"unexpected {name}" for name in state if name not in own]
     problems += [
         f"{name} is {tuple(state[name].shape)}, the model has {tuple(own[name].shape)}"
@@ -48,4 +52,4 @@ def load_exactly(module: nn.Module, state: dict[str, Tensor], source: str) -> No
         raise CheckpointError(
             f"{source} does not fit {type(module).__name__}: {len(problems)} differences: {shown}"
         )
-    module.load_state_dict(state)
+    module.load_state_dict({**{name: own[name] for name in counters}, **state})

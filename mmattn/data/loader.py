@@ -145,12 +145,7 @@ class StatefulLoader:
                 f"the checkpoint's loader state lacks {', '.join(missing)}: another loader saved "
                 "it, so this run cannot go on from it; start one from its weights instead"
             )
-        for name, remedy in REMEDIES.items():
-            if state_dict[name] != self._fixed[name]:
-                raise CheckpointError(
-                    f"the checkpoint was saved with {name}={state_dict[name]} and this run has "
-                    f"{name}={self._fixed[name]}, so its batches would be others: {remedy}"
-                )
+        check_same_order(state_dict, self._fixed)
         epoch, delivered = state_dict["epoch"], state_dict["delivered"]
         if epoch < 0 or not 0 <= delivered < self._count:
             raise CheckpointError(
@@ -159,6 +154,16 @@ class StatefulLoader:
             )
         self.batch_sampler.epoch, self.batch_sampler.delivered = epoch, delivered
         self._resumed = True
+
+
+def check_same_order(saved: Mapping[str, int], own: Mapping[str, int]) -> None:
+    """Raise CheckpointError unless seed, length and global batch are as they were saved."""
+    for name, remedy in REMEDIES.items():
+        if saved[name] != own[name]:
+            raise CheckpointError(
+                f"the checkpoint was saved with {name}={saved[name]} and this run has "
+                f"{name}={own[name]}, so its batches would be others: {remedy}"
+            )
 
 
 class _EpochKeys:

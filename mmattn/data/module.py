@@ -12,7 +12,7 @@ from torch import Tensor
 from mmattn.batch import IGNORE, CaptionBatch
 from mmattn.data.augment import Sample, SampleReader
 from mmattn.data.dataset import CaptionDataset, CaptionSource, Splits
-from mmattn.data.loader import StatefulLoader
+from mmattn.data.loader import StatefulLoader, check_same_order
 from mmattn.data.tokenizer import CaptionTokenizer
 from mmattn.errors import DataError
 
@@ -68,6 +68,8 @@ class CaptionDataModule(L.LightningDataModule):
         max_length: the longest caption in tokens, its end token included.
         seed: of order, augmentation and choice of captions.
         truncate: cut captions longer than `max_length` (their end token stays) instead of refusing.
+        root: the folder of the data set, which the configuration also hands to the source; None
+            for a built-in one.
     """
 
     def __init__(
@@ -82,12 +84,14 @@ class CaptionDataModule(L.LightningDataModule):
         max_length: int,
         seed: int,
         truncate: bool = False,
+        root: str | None = None,
     ):
         super().__init__()
         self.source, self.image_size = source, (image_size[0], image_size[1])
         self.train_transform, self.eval_transform = train_transform, eval_transform
         self.tokenizer_options, self.loader = tokenizer, loader
         self.max_length, self.seed, self.truncate = max_length, seed, truncate
+        self.root = root
         self._features_of: Callable[[CaptionDataset], CaptionDataset] | None = None
         self._splits: Splits | None = None
         self._tokenizer: CaptionTokenizer | None = None
@@ -144,7 +148,9 @@ class CaptionDataModule(L.LightningDataModule):
             captions_per_image=options.captions_per_image,
             max_bad_fraction=options.max_bad_fraction,
         )
-        return self._loader(reader, options.batch_size, shuffle=True)
+        trainer = self.trainer
+        overfitting = trainer is not None and getattr(trainer, "overfit_batches", 0) > 0
+        return self._loader(reader, options.batch_size, shuffle=not overfitting, drop_last=True)
 
     def val_dataloader(self) -> StatefulLoader:
         """Return the validation batches: no augmentation, all references."""
@@ -153,6 +159,23 @@ class CaptionDataModule(L.LightningDataModule):
     def test_dataloader(self) -> list[StatefulLoader]:
         """Return the batches of every test set."""
         return [self._evaluation(dataset) for dataset in self.splits.test.values()]
+
+    def state_dict(self) -> dict[str, int]:
+        """Return what must be the same for a resumed run to see the same batches.
+
+        The loader's own state says so too, but Lightning does not hand that back from a checkpoint
+        written at the end of an epoch.
+        """
+        ranks = 1 if self.trainer is None else self.trainer.world_size
+        return {
+            "seed": self.seed,
+            "length": len(self.splits.train),
+            "global_batch": self.loader.batch_size * ranks,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Refuse to go on with other data, another global batch or another seed."""
+        check_same_order(state_dict, self.state_dict())
 
     def collate(self, samples: list[Sample]) -> CaptionBatch:
         """Pad captions, and shift them into labels: the only place that does."""
@@ -187,7 +210,7 @@ class CaptionDataModule(L.LightningDataModule):
 
     def _evaluation(self, dataset: CaptionDataset) -> StatefulLoader:
         reader = self._reader(dataset, self.eval_transform)
-        return self._loader(reader, self.loader.eval_batch_size, shuffle=False)
+        return self._loader(reader, self.loader.eval_batch_size, shuffle=False, drop_last=False)
 
     def _reader(
         self, dataset: CaptionDataset, transform: Transform, **options: Any
@@ -196,7 +219,9 @@ class CaptionDataModule(L.LightningDataModule):
             dataset, transform = self._features_of(dataset), _as_is
         return SampleReader(dataset, transform, self.seed, **options)
 
-    def _loader(self, reader: SampleReader, batch_size: int, *, shuffle: bool) -> StatefulLoader:
+    def _loader(
+        self, reader: SampleReader, batch_size: int, *, shuffle: bool, drop_last: bool
+    ) -> StatefulLoader:
         trainer = self.trainer
         return StatefulLoader(
             reader,
@@ -204,7 +229,7 @@ class CaptionDataModule(L.LightningDataModule):
             seed=self.seed,
             collate_fn=self.collate,
             shuffle=shuffle,
-            drop_last=shuffle,
+            drop_last=drop_last,
             rank=0 if trainer is None else trainer.global_rank,
             world_size=1 if trainer is None else trainer.world_size,
             num_workers=self.loader.num_workers,

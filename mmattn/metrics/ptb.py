@@ -5,6 +5,9 @@ Published caption scores are computed on the tokens of Stanford's `PTBTokenizer`
 module gives the same tokens. It is a small lexer: at every position all rules are tried and the
 longest match wins, the earlier rule where two are equally long. A match may take in what follows
 the token; such right context counts towards its length, which is how "do" + "n't" beats "don".
+
+All captions of COCO val2017 and of Flickr8k come out as from the Java program. Known to differ:
+telephone numbers with brackets, "@" inside odd strings, runs of different quotation marks.
 """
 
 import re

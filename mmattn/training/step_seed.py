@@ -7,7 +7,7 @@ from mmattn.data.order import stable_hash
 
 
 class StepSeed(L.Callback):
-    """Seeds torch before each training batch with a hash of (seed, batches so far, rank).
+    """Seeds torch before each training batch with a hash of (seed, epoch, batch, rank).
 
     A resumed run then draws the same dropout masks, and nothing has to be saved for it. Costs about
     a tenth of a millisecond a step.
@@ -20,5 +20,5 @@ class StepSeed(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
     ) -> None:
         """Seed this rank for this batch."""
-        done = trainer.fit_loop.epoch_loop.total_batch_idx
-        torch.manual_seed(stable_hash(self.seed, done, trainer.global_rank, "step"))
+        place = (trainer.current_epoch, batch_idx, trainer.global_rank)
+        torch.manual_seed(stable_hash(self.seed, *place, "step"))
