@@ -84,7 +84,8 @@ class TimmPatches(PatchEmbedding):
         training = self.backbone.training
         self.backbone.eval()
         with torch.no_grad():
-            _, channels, rows, columns = self._features(torch.zeros(1, 3, *size)).shape
+            black = next(self.backbone.parameters()).new_zeros(1, 3, *size)
+            _, channels, rows, columns = self._features(black).shape
         self.backbone.train(training and not self.frozen)
         return channels, rows, columns
 

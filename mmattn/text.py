@@ -118,6 +118,8 @@ class TextTransformer(nn.Module):
         rotation = None
         if self.position == "rotary":
             rotation = text_rotation(tokens.shape[1], self.head_dim, start).to(x.device)
+        # The backward pass runs a checkpointed block again, which would record its maps again.
+        recompute = self.gradient_checkpointing and self.training and recorder is None
         newer = []
         for i, block in enumerate(self.blocks):
             arguments = {
@@ -129,7 +131,7 @@ class TextTransformer(nn.Module):
                 "scope": None if recorder is None else recorder.at("text", i),
             }
             past = None if not cache else cache[i]
-            if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
+            if recompute and torch.is_grad_enabled():
                 x, kv = checkpoint(block, x, past, use_reentrant=False, **arguments)
             else:
                 x, kv = block(x, past, **arguments)

@@ -68,7 +68,7 @@ class VisionTransformer(nn.Module):
             Block(dim, block, drop_path=block.drop_path_at(i, depth)) for i in range(depth)
         )
         self.norm = make_norm(block.norm, dim, block.norm_eps) if block.pre_norm else nn.Identity()
-        initialise(self, depth)
+        initialise(self, depth, keep=patches.backbone if isinstance(patches, TimmPatches) else None)
 
     def forward(
         self, images: Float[Tensor, "B C height width"], recorder: Recorder | None = None
@@ -91,10 +91,12 @@ class VisionTransformer(nn.Module):
         grid = (patches.shape[-2], patches.shape[-1])
         x = self.embed(patches.flatten(2).transpose(1, 2), grid)
         rotation = self._rotation(grid, x.device)
+        # The backward pass runs a checkpointed block again, which would record its maps again.
+        recompute = self.gradient_checkpointing and self.training and recorder is None
         for i, block in enumerate(self.blocks):
             scope = None if recorder is None else recorder.at("vision", i)
-            if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
-                x, _ = checkpoint(block, x, use_reentrant=False, rotation=rotation, scope=scope)
+            if recompute and torch.is_grad_enabled():
+                x, _ = checkpoint(block, x, use_reentrant=False, rotation=rotation)
             else:
                 x, _ = block(x, rotation=rotation, scope=scope)
         return ImageTokens(self.norm(x), grid, self.prefix)

@@ -12,7 +12,8 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """Return the tensors of a .safetensors, .pth or .bin file.
 
     Raises:
-        CheckpointError: where the file is missing, truncated, or holds more than tensors.
+        CheckpointError: where the file is missing or truncated, or holds other things than tensors
+            by their names (below `state_dict` or `model`, where it has such an entry).
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -26,7 +27,11 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{path}: cannot read these weights safely ({reason})") from None
-    return state.get("state_dict", state.get("model", state))
+    if isinstance(state, dict):
+        state = state.get("state_dict", state.get("model", state))
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise CheckpointError(f"{path}: holds no state dict, that is tensors by their names")
+    return state
 
 
 def load_exactly(module: nn.Module, state: dict[str, Tensor], source: str) -> None:

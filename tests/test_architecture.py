@@ -18,26 +18,26 @@ FLOORS = {
     "metrics": 1,
     "weights": 1,
     "attention": 2,
-    "backbones": 2,
     "blocks": 3,
     "patches": 3,
-    "vision": 4,
-    "text": 4,
-    "fusion": 4,
-    "captioner": 5,
-    "classifier": 5,
-    "decoding": 6,
-    "maps": 6,
-    "interop": 6,
-    "data": 6,
-    "pipeline": 7,
-    "tasks": 7,
-    "training": 8,
-    "__init__": 9,
-    "cli": 10,
-    "__main__": 11,
+    "backbones": 4,
+    "vision": 5,
+    "text": 5,
+    "fusion": 5,
+    "captioner": 6,
+    "classifier": 6,
+    "decoding": 7,
+    "maps": 7,
+    "interop": 7,
+    "data": 7,
+    "pipeline": 8,
+    "tasks": 8,
+    "training": 9,
+    "__init__": 10,
+    "cli": 11,
+    "__main__": 12,
 }
-# The data side stands beside the model side, so floors 1 to 5 are not its to import.
+# The data side stands beside the model side, so floors 1 to 6 are not its to import.
 SEES_BELOW = FLOORS | {"data": 1}
 
 
@@ -109,7 +109,7 @@ def test_files_import_only_from_lower_floors():
 @pytest.mark.parametrize(
     ("place", "source", "complaint"),
     [
-        ("blocks.py", "from mmattn.vision import VisionTransformer", "vision is on floor 4"),
+        ("blocks.py", "from mmattn.vision import VisionTransformer", "vision is on floor 5"),
         ("vision.py", "import mmattn.text", "text is on floor 4"),
         ("data/flickr.py", "from mmattn.attention import attend", "attention is on floor 2"),
         ("captioner.py", "from mmattn import data", "data is on floor 6"),

@@ -49,7 +49,7 @@ def attend_captions(
     `captions` are token ids without begin and end tokens; `texts` are (text, character span of each
     token). The fused kernel stays on: the maps are recomputed from its own inputs.
     """
-    longest = max(1, *(len(ids) for ids in captions))
+    longest = max((len(ids) for ids in captions), default=1) or 1
     tokens = torch.full((len(captions), 1, longest), begin_id, device=image.tokens.device)
     for row, ids in zip(tokens, captions, strict=True):
         row[0, 1 : len(ids)] = torch.tensor(list(ids[:-1]), dtype=torch.long)

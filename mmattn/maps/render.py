@@ -6,29 +6,31 @@ attention that one patch has, and *mass*, the share that all patches have togeth
 lacks to 1 went to prefix tokens (class, registers).
 """
 
-import unicodedata
 import uuid
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from math import ceil
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from mmattn.maps.geometry import Mode, Placement, Size, checked_map, patch_maps
+from mmattn.maps.page import (
+    FAINT,
+    GAP,
+    MARGIN,
+    PAPER,
+    balanced,
+    page,
+    shortened,
+    tiled,
+    write,
+    write_ends,
+)
 
 ScaleRule = Literal["each", "shared"] | float
-Colour = tuple[int, int, int]
-Line = tuple[str, str, int, bool]  # label, text, font size, bold
-
-# The paper is not quite white: a white picture must show where it ends.
-INK, FAINT, PAPER = (28, 30, 34), (100, 105, 114), (246, 247, 249)
-MARGIN, GAP = 24, 16
 # A scale spans at least this many times the map's mean: what is flat looks flat.
 FLAT = 4.0
 # Opacity where there is no attention: enough to set the picture back, not to hide it.
@@ -134,10 +136,10 @@ def strip(
         drawn = overlay(base, map, vmax=vmax, placement=placement, look=look)
         cells.append(_word_cell(drawn, word, look))
     fitting = (width - 2 * MARGIN + GAP) // (cells[0].width + GAP)
-    body = _tiled(cells, _balanced(len(cells), fitting))
+    body = tiled(cells, balanced(len(cells), fitting))
     rows = [("generated", caption, 19, True)] if caption else []
     rows += [("reference", reference, 14, False) for reference in references]
-    return _page(rows, body, _notes(vmax, placement))
+    return page(rows, body, _notes(vmax, placement))
 
 
 def layer_head_grid(
@@ -181,7 +183,7 @@ def layer_head_grid(
         cells += [_head_cell(one, side) for one in drawn]
     header = [("", title, 19, True)] if title else []
     notes = ["below each map: its peak, its mass", *_notes(vmax, placement)]
-    return _page(header, _tiled(cells, len(heads) + 1, gap=10), notes)
+    return page(header, tiled(cells, len(heads) + 1, gap=10), notes)
 
 
 def save_png(path: str | Path, picture: np.ndarray) -> None:
@@ -243,7 +245,7 @@ def _resized(image: np.ndarray, cell: int) -> np.ndarray:
 def _image_cell(base: np.ndarray, pixels: Sequence[int], grid: Sequence[int]) -> Image.Image:
     cell = _captioned(base, "image", f"{grid[1]} \u00d7 {grid[0]} patches")
     at = (cell.width, base.shape[0] + 31)
-    _write(cell, at, f"{pixels[1]} \u00d7 {pixels[0]} px", 12, FAINT, anchor="ra")
+    write(cell, at, f"{pixels[1]} \u00d7 {pixels[0]} px", 12, FAINT, anchor="ra")
     return cell
 
 
@@ -252,7 +254,7 @@ def _word_cell(drawn: Overlay, word: str, look: Look) -> Image.Image:
     cell = _captioned(drawn.picture, word, drawn.scale.numbers)
     top = drawn.picture.shape[0] + 5
     cell.paste(_ramp(cell.width, look), (0, top))
-    _write_ends(cell, top + 9, _number(drawn.scale.vmin), _number(drawn.scale.vmax))
+    write_ends(cell, top + 9, _number(drawn.scale.vmin), _number(drawn.scale.vmax))
     return cell
 
 
@@ -260,8 +262,8 @@ def _captioned(picture: np.ndarray, word: str, numbers: str) -> Image.Image:
     """A picture with room for a colour bar, then a word and a line of numbers."""
     height, width = picture.shape[:2]
     cell = _framed(picture, max(width, 150), 66)
-    _write(cell, (0, height + 28), _shortened(word, 16, cell.width), 16, bold=True)
-    _write(cell, (0, height + 49), numbers, 12, FAINT)
+    write(cell, (0, height + 28), shortened(word, 16, cell.width), 16, bold=True)
+    write(cell, (0, height + 49), numbers, 12, FAINT)
     return cell
 
 
@@ -269,7 +271,7 @@ def _head_cell(drawn: Overlay, width: int) -> Image.Image:
     """A map with its peak and mass below."""
     cell = _framed(drawn.picture, width, 17)
     numbers = f"{_number(drawn.scale.peak)}, {_number(drawn.scale.mass)}"
-    _write(cell, (width // 2, cell.height - 14), numbers, 11, FAINT, anchor="ma")
+    write(cell, (width // 2, cell.height - 14), numbers, 11, FAINT, anchor="ma")
     return cell
 
 
@@ -277,7 +279,7 @@ def _corner_cell(base: np.ndarray, width: int, vmax: float | None, look: Look) -
     """The image over the colour bar of a grid."""
     cell = _framed(base, width, 28)
     cell.paste(_ramp(width, look), (0, cell.height - 23))
-    _write_ends(cell, cell.height - 14, "0", "peak" if vmax is None else _number(vmax))
+    write_ends(cell, cell.height - 14, "0", "peak" if vmax is None else _number(vmax))
     return cell
 
 
@@ -285,7 +287,7 @@ def _axis_cell(text: str, width: int, height: int, anchor: Literal["ms", "rm"]) 
     """A label in a cell: at the foot for a column of a grid, at the right for a row."""
     cell = Image.new("RGB", (width, height), PAPER)
     at = (width // 2, height - 2) if anchor == "ms" else (width - 8, height // 2)
-    _write(cell, at, text, 13, anchor=anchor)
+    write(cell, at, text, 13, anchor=anchor)
     return cell
 
 
@@ -317,119 +319,3 @@ def _notes(vmax: float | None, placement: Placement | None) -> list[str]:
 def _number(value: float) -> str:
     """Two significant digits; zero as a bare 0."""
     return f"{value:#.2g}" if value else "0"
-
-
-def _balanced(cells: int, fitting: int) -> int:
-    """How many columns fill rows evenly where at most `fitting` fit."""
-    rows = -(-cells // max(1, fitting))
-    return -(-cells // rows)
-
-
-def _tiled(cells: Sequence[Image.Image], columns: int, gap: int = GAP) -> Image.Image:
-    """Lay cells out row by row; each row and column is as large as its largest cell."""
-    rows = [cells[i : i + columns] for i in range(0, len(cells), columns)]
-    widths = [max(cell.width for cell in cells[i::columns]) for i in range(columns)]
-    heights = [max(cell.height for cell in row) for row in rows]
-    size = sum(widths) + gap * (len(widths) - 1), sum(heights) + gap * (len(heights) - 1)
-    page = Image.new("RGB", size, PAPER)
-    for i, row in enumerate(rows):
-        for j, cell in enumerate(row):
-            page.paste(cell, (sum(widths[:j]) + gap * j, sum(heights[:i]) + gap * i))
-    return page
-
-
-def _page(header: Sequence[Line], body: Image.Image, notes: Sequence[str]) -> np.ndarray:
-    """Header, body and small print below each other, with margins."""
-    width = max(body.width, 560)
-    small = _text_block([("", note, 11, False) for note in notes], width, FAINT)
-    parts = [part for part in (_text_block(header, width), body, small) if part.height]
-    inside = _tiled(parts, 1)
-    page = Image.new("RGB", (inside.width + 2 * MARGIN, inside.height + 2 * MARGIN), PAPER)
-    page.paste(inside, (MARGIN, MARGIN))
-    return np.asarray(page)
-
-
-def _text_block(rows: Sequence[Line], width: int, colour: Colour = INK) -> Image.Image:
-    """Lines of text beside their labels; long ones wrap."""
-    indent = 90 if any(label for label, *_ in rows) else 0
-    lines = [
-        (label if first else "", line, size, bold)
-        for label, text, size, bold in rows
-        for first, line in _wrapped(text, _font(size, bold), width - indent)
-    ]
-    block = Image.new("RGB", (width, sum(round(size * 1.5) for _, _, size, _ in lines)), PAPER)
-    foot = 0
-    for label, line, size, bold in lines:
-        foot += round(size * 1.5)
-        base = foot - round(size * 0.4)
-        _write(block, (0, base), label, 12, FAINT, anchor="ls")
-        _write(block, (indent, base), line, size, colour, bold=bold, anchor="ls")
-    return block
-
-
-def _write(
-    page: Image.Image,
-    at: tuple[int, int],
-    text: str,
-    size: int,
-    colour: Colour = INK,
-    *,
-    bold: bool = False,
-    anchor: str = "la",
-) -> None:
-    font = _font(size, bold)
-    ImageDraw.Draw(page).text(at, _printable(text), fill=colour, font=font, anchor=anchor)
-
-
-def _write_ends(page: Image.Image, top: int, low: str, high: str) -> None:
-    """Print both ends of a colour bar."""
-    _write(page, (0, top), low, 11, FAINT)
-    _write(page, (page.width, top), high, 11, FAINT, anchor="ra")
-
-
-@lru_cache
-def _font(size: int, bold: bool) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans as matplotlib ships it: the same everywhere, and wide in scripts."""
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name, size)
-
-
-def _printable(text: str) -> str:
-    """One line; control characters and lone surrogates, which no font draws, as U+FFFD."""
-    line = " ".join(text.split())
-    return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cs") else c for c in line)
-
-
-def _shortened(text: str, size: int, width: int) -> str:
-    """The text, cut with an ellipsis where it is wider than `width` in bold."""
-    font, text = _font(size, True), _printable(text)
-    if font.getlength(text) <= width:
-        return text
-    return text[: _fitting(text, font, width - ceil(font.getlength("\u2026")))] + "\u2026"
-
-
-def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[tuple[bool, str]]:
-    """Break a text into lines of at most `width` pixels: (is first, line).
-
-    Lines break between words, and inside a word that is longer than a line.
-    """
-    words: list[str] = []
-    for word in _printable(text).split():
-        while word:
-            fitting = _fitting(word, font, width)
-            words.append(word[:fitting])
-            word = word[fitting:]
-    lines: list[str] = []
-    for word in words:
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and font.getlength(longer) <= width:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    return [(i == 0, line) for i, line in enumerate(lines)]
-
-
-def _fitting(text: str, font: ImageFont.FreeTypeFont, width: int) -> int:
-    """How many of the first characters fit into `width` pixels; at least one."""
-    lengths = range(1, len(text) + 1)
-    return max(1, bisect_right(lengths, width, key=lambda n: font.getlength(text[:n])))

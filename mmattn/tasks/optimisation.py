@@ -7,6 +7,9 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+# Tokens and position tables by their names, here and in timm's backbones.
+NO_DECAY = ("prefix_tokens", "position_table", ".table", "_token", "pos_embed", "bias_table")
+
 
 def parameter_groups(
     model: nn.Module, lr: float, weight_decay: float, layer_decay: float = 1.0
@@ -32,7 +35,7 @@ def parameter_groups(
 
 def is_exempt(name: str, parameter: nn.Parameter) -> bool:
     """Whether a parameter is free of weight decay."""
-    return parameter.dim() < 2 or name.endswith(("prefix_tokens", "position_table", ".table"))
+    return parameter.dim() < 2 or name.endswith(NO_DECAY)
 
 
 def layer_scales(model: nn.Module, layer_decay: float) -> Iterator[tuple[str, float]]:

@@ -119,17 +119,31 @@ def test_a_strip_shows_the_pixels_of_a_small_image_first_then_the_words():
         np.testing.assert_array_equal(page[MARGIN : MARGIN + 192, left : left + 192], expected)
 
 
-def test_words_and_numbers_stand_below_their_map():
-    maps = np.stack([one_hot((8, 8), 1, 2)] * 3)
-    page = strip(GLYPH, ["cat", "dog", "dog"], maps)
-    below = [
-        page[MARGIN + 192 : MARGIN + 192 + 66, left : left + 192]
-        for left in (MARGIN + i * (192 + GAP) for i in (1, 2, 3))
-    ]
-    assert not np.array_equal(below[0], below[1])  # another word
-    np.testing.assert_array_equal(below[1], below[2])
-    page = strip(GLYPH, ["cat", "dog", "dog"], maps * 0.5)
-    assert not np.array_equal(page[MARGIN + 192 :][:66, MARGIN + 192 + GAP :][:, :192], below[0])
+def test_scale_word_and_numbers_stand_below_the_map():
+    def lines(word: str, map: np.ndarray, scale: float) -> list[np.ndarray]:
+        page = strip(GLYPH, [word], map[None], scale=scale)
+        below = page[MARGIN + 192 :, MARGIN + 192 + GAP :][:66, :192]
+        return [below[14:27], below[28:48], below[49:66]]  # ends of the scale, word, numbers
+
+    def changed(*case) -> list[bool]:
+        before = lines("cat", one_hot((8, 8), 1, 2), 0.5)
+        return [not np.array_equal(*pair) for pair in zip(before, lines(*case), strict=True)]
+
+    map = one_hot((8, 8), 1, 2)
+    assert changed("cat", map, 0.5) == [False, False, False]
+    assert changed("cat", map, 0.6) == [True, False, False]
+    assert changed("dog", map, 0.5) == [False, True, False]
+    assert changed("cat", map * 0.7, 0.5) == [False, False, True]
+    assert changed("cat", map + one_hot((8, 8), 3, 3), 0.5) == [False, False, True]  # mass alone
+
+
+def test_a_strip_on_the_original_fades_what_was_cut_off():
+    placement = Placement((32, 32), (0.0, 0.0, 32.0, 16.0))
+    map = np.full((1, 4, 2), 1 / 8)
+    page = strip(np.zeros_like(GLYPH), ["a"], map, placement=placement)
+    cell = page[MARGIN : MARGIN + 192, MARGIN + 192 + GAP :][:, :192]
+    assert cell[:, :96].max() < 178
+    assert cell[:, 96:].min() == 178
 
 
 @pytest.mark.parametrize(("scale", "vmax"), [("each", 0.1), ("shared", 1.0), (0.4, 0.4)])
@@ -226,7 +240,16 @@ def test_a_saved_picture_is_the_picture(tmp_path):
     with Image.open(path) as saved:
         assert saved.format == "PNG"
         np.testing.assert_array_equal(np.asarray(saved), PHOTO[:, ::-1])
-    assert [p.name for p in path.parent.iterdir()] == ["step 1.png"]
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_picture_is_replaced_and_never_written_over(tmp_path):
+    path = tmp_path / "a.png"
+    save_png(path, GLYPH)
+    with path.open("rb") as reader:  # someone looks at the old picture while the new one comes
+        save_png(path, PHOTO)
+        with Image.open(reader) as old:
+            np.testing.assert_array_equal(np.asarray(old), GLYPH)
 
 
 def test_a_failed_save_leaves_the_old_picture(tmp_path, monkeypatch):

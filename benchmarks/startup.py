@@ -1,0 +1,35 @@
+"""How long a user waits: `import mmattn` against `import torch`, help, and a typo's answer.
+
+uv run python benchmarks/startup.py
+"""
+
+import subprocess
+import sys
+
+from timing import interleaved
+
+TYPO = ["-m", "mmattn.cli.main", "train", "optimizer.lrr=1"]
+
+
+def run(*arguments: str) -> None:
+    subprocess.run([sys.executable, *arguments], capture_output=True, check=False)
+
+
+def main() -> None:
+    seconds = interleaved(
+        {
+            "import torch": lambda: run("-c", "import torch"),
+            "import mmattn": lambda: run("-c", "import mmattn"),
+            "import mmattn.captioner": lambda: run("-c", "from mmattn import Captioner"),
+            "mmattn --help": lambda: run("-m", "mmattn.cli.main", "--help"),
+            "a config typo": lambda: run(*TYPO),
+        },
+        repeats=7,
+        warmup=1,
+    )
+    for name, value in seconds.items():
+        print(f"{name:24} {value:6.2f} s   {value / seconds['import torch']:.2f} x import torch")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""A training step with 5 captions an image, against Hugging Face's VisionEncoderDecoderModel.
+
+    uv run python benchmarks/train_step.py --model small
+    uv run python benchmarks/train_step.py --model base --images 2
+
+Both sides are a ViT encoder and a GPT-2-like decoder of the same sizes, in float32 with fused
+attention ("sdpa" at Hugging Face), trained on the same captions by the same AdamW, in one process,
+taking turns. Hugging Face gets each image once per caption, as its own data collators do;
+`hf, encoder shared` is what a user can do by hand: encode once and repeat the encoder's output.
+"""
+
+import argparse
+from dataclasses import dataclass
+
+import torch
+from timing import interleaved, matmul_peak
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    VisionEncoderDecoderModel,
+    ViTConfig,
+    ViTModel,
+)
+
+from mmattn import BlockOptions, Captioner, TextTransformer, VisionTransformer
+from mmattn.patches import LinearPatches
+
+CAPTIONS, IGNORE = 5, -100
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What both models share."""
+
+    dim: int
+    heads: int
+    encoder: int
+    decoder: int
+    vocabulary: int
+    image: int = 224
+    patch: int = 16
+
+
+SIZES = {
+    "small": Sizes(dim=192, heads=3, encoder=6, decoder=4, vocabulary=8_000),
+    "base": Sizes(dim=768, heads=12, encoder=12, decoder=12, vocabulary=50_257),
+}
+
+
+def our_model(s: Sizes) -> Captioner:
+    block = BlockOptions(heads=s.heads)
+    patches = LinearPatches(s.patch, s.dim)
+    vision = VisionTransformer((s.image, s.image), patches, s.encoder, block, class_token=True)
+    text = TextTransformer(s.vocabulary, s.dim, s.decoder, block, max_length=64, context_dim=s.dim)
+    return Captioner(vision, text)
+
+
+def hf_model(s: Sizes) -> VisionEncoderDecoderModel:
+    vision = ViTConfig(
+        hidden_size=s.dim,
+        num_hidden_layers=s.encoder,
+        num_attention_heads=s.heads,
+        intermediate_size=4 * s.dim,
+        image_size=s.image,
+        patch_size=s.patch,
+        hidden_dropout_prob=0.0,
+    )
+    text = GPT2Config(
+        vocab_size=s.vocabulary,
+        n_positions=64,
+        n_embd=s.dim,
+        n_layer=s.decoder,
+        n_head=s.heads,
+        add_cross_attention=True,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    model = VisionEncoderDecoderModel(
+        encoder=ViTModel(vision, add_pooling_layer=False), decoder=GPT2LMHeadModel(text)
+    )
+    for part in (model.encoder, model.decoder):
+        assert part is not None
+        assert part.config._attn_implementation == "sdpa"
+    return model
+
+
+def batch(images: int, s: Sizes, device: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Return pixels [B, 3, H, W], tokens and labels [B, 5, T]; lengths are like Flickr8k's."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randn(images, 3, s.image, s.image, generator=generator)
+    lengths = torch.randn(images, CAPTIONS, generator=generator) * 3.8 + 11.8
+    lengths = lengths.round().clamp(5, 30).long() + 1  # words, and the end token
+    longest = int(lengths.max())
+    tokens = torch.randint(3, s.vocabulary, (images, CAPTIONS, longest + 1), generator=generator)
+    valid = torch.arange(longest) < lengths[..., None]
+    labels = tokens[..., 1:].masked_fill(~valid, IGNORE)
+    return pixels.to(device), tokens[..., :-1].to(device), labels.to(device)
+
+
+def optimiser(model: torch.nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+
+
+def our_step(model: Captioner, data: tuple[Tensor, Tensor, Tensor]):
+    images, tokens, labels = data
+    keep, optimizer = labels != IGNORE, optimiser(model)
+
+    def step() -> None:
+        hidden = model.decode(model.encode(images), tokens)
+        F.cross_entropy(model.logits(hidden[keep]), labels[keep]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def hf_step(model: VisionEncoderDecoderModel, data: tuple[Tensor, Tensor, Tensor], shared: bool):
+    images, tokens, labels = data
+    optimizer = optimiser(model)
+    mask = (labels != IGNORE).long().flatten(0, 1)
+
+    def step() -> None:
+        given = {"pixel_values": images.repeat_interleave(CAPTIONS, 0)}
+        if shared:
+            assert model.encoder is not None
+            encoded = model.encoder(images).last_hidden_state
+            given = {"encoder_outputs": (encoded.repeat_interleave(CAPTIONS, 0),)}
+        logits = model(
+            **given, decoder_input_ids=tokens.flatten(0, 1), decoder_attention_mask=mask
+        ).logits
+        F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", choices=SIZES, default="small")
+    parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    sizes, device = SIZES[arguments.model], arguments.device
+    data = batch(arguments.images, sizes, device)
+    ours, theirs = our_model(sizes).to(device).train(), hf_model(sizes).to(device).train()
+    step = our_step(ours, data)
+    seconds = interleaved(
+        {
+            "mmattn": step,
+            "hf": hf_step(theirs, data, shared=False),
+            "hf, encoder shared": hf_step(theirs, data, shared=True),
+        },
+        arguments.repeats,
+    )
+    with FlopCounterMode(display=False) as counter:
+        step()
+    share = counter.get_total_flops() / seconds["mmattn"] / matmul_peak(device, torch.float32)
+    captions = arguments.images * CAPTIONS
+    print(f"{sizes}, {arguments.images} images x {CAPTIONS} captions, {arguments.threads} threads")
+    for name, value in seconds.items():
+        ratio = seconds[name] / seconds["mmattn"]
+        print(f"{name:20} {captions / value:8.1f} captions/s   mmattn is {ratio:.2f} x as fast")
+    print(f"mmattn reaches {share:.0%} of this machine's torch.mm peak (matrix products alone)")
+
+
+if __name__ == "__main__":
+    main()
