@@ -155,6 +155,8 @@ class Attention(nn.Module):
         rows = kv.k.shape[0]
         if x.shape[0] % rows:
             raise ValueError(f"{x.shape[0]} query rows cannot share {rows} rows of keys evenly")
+        if causal and x.shape[0] != rows:
+            raise ValueError("causal attention is within a row: give every row its own keys")
         q = self.to_q(x).view(rows, -1, self.heads, self.head_dim).transpose(1, 2)
         q = rotate(self.q_norm(q), rotation)
         dropout = self.dropout if self.training else 0.0

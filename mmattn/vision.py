@@ -107,10 +107,13 @@ class VisionTransformer(nn.Module):
         grid = self.patches.grid(image_size)
         if self.position_table is not None:
             table = resize_positions(self.position_table, self.grid, grid)
-            self.position_table = nn.Parameter(table.clone())
+            learns = self.position_table.requires_grad
+            self.position_table = nn.Parameter(table.clone(), requires_grad=learns)
         self.grid = grid
 
-    def embed(self, x: Float[Tensor, "B S D"], grid: tuple[int, int]) -> Float[Tensor, "B P+S D"]:
+    def embed(
+        self, x: Float[Tensor, "B S D"], grid: tuple[int, int]
+    ) -> Float[Tensor, "B {self.prefix}+S D"]:
         """Add positions, put the prefix tokens first, normalise."""
         if self.position_table is not None:
             x = x + resize_positions(self.position_table, self.grid, grid)

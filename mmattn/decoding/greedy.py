@@ -28,7 +28,10 @@ def greedy(
     """Decode one caption for each image with a key/value cache.
 
     Stops when every caption has ended, or after `max_length` tokens, the end token included.
+    Raises ValueError where `max_length` leaves no room for a token.
     """
+    if max_length < 1:
+        raise ValueError(f"max_length={max_length}: a caption has at least one token")
     memory = model.memory(image)
     batch, device = len(image.tokens), image.tokens.device
     newest = torch.full((batch, 1), begin_id, dtype=torch.long, device=device)

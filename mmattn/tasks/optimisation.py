@@ -81,7 +81,7 @@ class WarmupCosine(LambdaLR):
     """
 
     def __init__(
-        self, optimizer: Optimizer, total_steps: int, *, warmup: float, final: float = 0.01
+        self, optimizer: Optimizer, total_steps: int, *, warmup: int | float, final: float = 0.01
     ):
         steps = round(warmup * total_steps) if warmup < 1 else int(warmup)
 
@@ -97,6 +97,6 @@ class WarmupCosine(LambdaLR):
 class Constant(LambdaLR):
     """A constant learning rate after a linear warm-up of `warmup` steps (or their share)."""
 
-    def __init__(self, optimizer: Optimizer, total_steps: int, *, warmup: float = 0):
+    def __init__(self, optimizer: Optimizer, total_steps: int, *, warmup: int | float = 0):
         steps = round(warmup * total_steps) if warmup < 1 else int(warmup)
         super().__init__(optimizer, lambda step: min((step + 1) / (steps + 1), 1.0))
