@@ -8,8 +8,10 @@ import torchmetrics
 
 from mmattn.errors import DataError
 from mmattn.metrics import exact_match, score_captions
+from mmattn.metrics.meteor import meteor
 
-Caption = tuple[str, list[str], str]
+# Only hashable parts: torchmetrics hashes a metric's state, and Lightning hashes its modules.
+Caption = tuple[str, tuple[str, ...], str]
 
 
 class CaptionScores(torchmetrics.Metric):
@@ -18,6 +20,9 @@ class CaptionScores(torchmetrics.Metric):
     Each image counts once, however often it was given: a distributed sampler repeats some to fill
     the last batch. Where its predictions differ, as they may when its batches did, the first in
     alphabetical order counts. So neither the number of processes nor the order changes the result.
+
+    Args:
+        meteor: compute METEOR too, where its program and Java are installed.
     """
 
     is_differentiable = False
@@ -25,8 +30,9 @@ class CaptionScores(torchmetrics.Metric):
     full_state_update = False
     captions: list[Caption]
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, meteor: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.meteor = meteor
         self.add_state("captions", default=[], dist_reduce_fx=None)
 
     def update(self, keys: list[str], references: list[list[str]], predictions: list[str]) -> None:
@@ -40,20 +46,23 @@ class CaptionScores(torchmetrics.Metric):
                 f"{len(keys)} keys, {len(references)} lists of references and {len(predictions)} "
                 "predictions: give one of each per image"
             )
-        self.captions.extend(zip(keys, references, predictions, strict=True))
+        texts = (tuple(each) for each in references)
+        self.captions.extend(zip(keys, texts, predictions, strict=True))
 
     def compute(self) -> dict[str, float]:
-        """The scores of `score_captions` and "exact_match" over all images of all processes.
+        """The scores of `score_captions`, "exact_match" and perhaps "METEOR", over all images.
 
         Raises:
             DataError: no process has seen an image, an image has no reference, or the references of
                 one image differ between two updates.
         """
         captions = merge(self.captions)
-        references = [references for _, references, _ in captions]
+        references = [list(references) for _, references, _ in captions]
         predictions = [prediction for _, _, prediction in captions]
         scores = score_captions(references, predictions)
-        return scores | {"exact_match": exact_match(references, predictions)}
+        scores["exact_match"] = exact_match(references, predictions)
+        measured = meteor(references, predictions) if self.meteor else None
+        return scores if measured is None else scores | {"METEOR": measured}
 
     def _sync_dist(
         self, dist_sync_fn: Callable | None = None, process_group: Any | None = None
