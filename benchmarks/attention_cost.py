@@ -28,7 +28,8 @@ VARIANTS = {
     "6 + 4 layers, width 192, 224 px": [
         "data.image_size=[224,224]",
         "data.loader.batch_size=16",
-        "model.vision.patches={_target_:mmattn.patches.LinearPatches,patch_size:16,dim:192}",
+        "~model.vision.patches",
+        "+model.vision.patches={_target_:mmattn.patches.LinearPatches,patch_size:16,dim:192}",
         "model.vision.depth=6",
         "model.text.depth=4",
         "model.text.dim=192",

@@ -8,11 +8,13 @@ import sys
 
 from timing import interleaved
 
-TYPO = ["-m", "mmattn.cli.main", "train", "optimizer.lrr=1"]
+COMMAND = "from mmattn.cli.main import main; main()"
 
 
-def run(*arguments: str) -> None:
-    subprocess.run([sys.executable, *arguments], capture_output=True, check=False)
+def run(*arguments: str, code: int = 0) -> None:
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode != code:
+        raise SystemExit(f"{arguments} ended with {done.returncode}: {done.stderr}")
 
 
 def main() -> None:
@@ -21,8 +23,8 @@ def main() -> None:
             "import torch": lambda: run("-c", "import torch"),
             "import mmattn": lambda: run("-c", "import mmattn"),
             "import mmattn.captioner": lambda: run("-c", "from mmattn import Captioner"),
-            "mmattn --help": lambda: run("-m", "mmattn.cli.main", "--help"),
-            "a config typo": lambda: run(*TYPO),
+            "mmattn --help": lambda: run("-c", COMMAND, "--help"),
+            "a config typo": lambda: run("-c", COMMAND, "train", "optimizer.lrr=1", code=2),
         },
         repeats=7,
         warmup=1,

@@ -43,10 +43,10 @@ class Recorder:
             `text.<layer>.self` and `text.<layer>.cross`.
         heads: the heads to keep; all of them if None.
 
-    `maps[site]` is [rows, heads, queries, keys] in float32 (float64 for a float64 model). For cross-attention the queries are
-    the N·T tokens of an image's N captions, in order; the keys are its P prefix tokens, then its
-    S patches. Where a site runs several times (cached decoding), the calls' query rows follow each
-    other, with missing later keys as zeros.
+    `maps[site]` is [rows, heads, queries, keys] in float32 (float64 for a float64 model). For
+    cross-attention the queries are the N·T tokens of an image's N captions, in order; the keys are
+    its P prefix tokens, then its S patches. Where a site runs several times (cached decoding), the
+    calls' query rows follow each other, with missing later keys as zeros.
     """
 
     def __init__(

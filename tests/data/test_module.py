@@ -1,0 +1,154 @@
+import numpy as np
+import pytest
+import torch
+from torchvision.transforms import v2
+
+from mmattn.batch import IGNORE
+from mmattn.data.dataset import Splits
+from mmattn.data.module import CaptionDataModule, LoaderOptions, TokenizerOptions
+from mmattn.data.transforms import ToNormalised
+from mmattn.errors import CheckpointError, DataError
+
+LENGTH = 10
+
+
+class Numbers:
+    """`LENGTH` small pictures; image i has 1 + i % 3 captions."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def __len__(self):
+        return LENGTH
+
+    def key(self, index):
+        return f"{self.name}-{index}"
+
+    def captions(self, index):
+        return tuple(f"number {index} said {'again ' * n}".strip() for n in range(1 + index % 3))
+
+    def image(self, index):
+        return torch.full((3, 8, 8), 20 * index, dtype=torch.uint8)
+
+
+class Source:
+    def splits(self):
+        return Splits(Numbers("train"), Numbers("val"), {"a": Numbers("a"), "b": Numbers("b")})
+
+
+def module(**changes):
+    loader = {"batch_size": 4, "eval_batch_size": 3} | changes.pop("loader", {})
+    settings = {
+        "source": Source(),
+        "image_size": (8, 8),
+        "train_transform": v2.Compose(
+            [v2.RandomCrop(8, padding=1), ToNormalised([0.0] * 3, [1.0] * 3)]
+        ),
+        "eval_transform": ToNormalised([0.0] * 3, [1.0] * 3),
+        "tokenizer": TokenizerOptions(path=None, vocab_size=400),
+        "loader": LoaderOptions(**loader),
+        "max_length": 32,
+        "seed": 0,
+    }
+    return CaptionDataModule(**(settings | changes))
+
+
+def test_labels_are_the_tokens_shifted_by_one():
+    data = module()
+    batch = data.evaluation_batch(data.splits.val, range(LENGTH))
+    tokenizer = data.tokenizer
+    for b in range(LENGTH):
+        for n, caption in enumerate(data.splits.val.captions(b)):
+            ids = tokenizer.encode(caption)
+            count = len(ids) + 1
+            assert batch.tokens[b, n, :count].tolist() == [tokenizer.begin_id, *ids]
+            assert batch.labels[b, n, :count].tolist() == [*ids, tokenizer.end_id]
+            assert (batch.tokens[b, n, count:] == tokenizer.pad_id).all()
+            assert (batch.labels[b, n, count:] == IGNORE).all()
+    assert torch.equal(batch.valid, batch.labels != IGNORE)
+
+
+def test_an_image_with_fewer_captions_has_empty_rows():
+    data = module()
+    batch = data.evaluation_batch(data.splits.val, range(3))
+    assert batch.valid.any(-1).sum(-1).tolist() == [1, 2, 3]
+    assert [len(references) for references in batch.references] == [1, 2, 3]
+
+
+def test_evaluation_sees_every_image_once_and_all_references():
+    data = module()
+    loaders = [data.val_dataloader(), *data.test_dataloader()]
+    assert data.test_names == ["a", "b"]
+    for name, loader in zip(("val", "a", "b"), loaders, strict=True):
+        keys = [key for batch in loader for key in batch.keys]
+        assert keys == [f"{name}-{i}" for i in range(LENGTH)]
+
+
+def test_training_is_shuffled_augmented_and_repeatable():
+    first, again, other = (list(module(seed=seed).train_dataloader()) for seed in (0, 0, 1))
+    assert [batch.keys for batch in first] == [batch.keys for batch in again]
+    assert all(torch.equal(a.images, b.images) for a, b in zip(first, again, strict=True))
+    assert [batch.keys for batch in first] != [batch.keys for batch in other]
+    assert len(first) == LENGTH // 4  # the ragged end is left out
+
+
+def test_a_number_of_captions_may_be_drawn():
+    batches = list(module(loader={"captions_per_image": 2}).train_dataloader())
+    assert all(batch.tokens.shape[1] == 2 for batch in batches)
+
+
+def test_a_caption_that_is_too_long_is_refused_before_training():
+    with pytest.raises(
+        DataError, match=r"longer than max_length=4 tokens; the longest has .* train-"
+    ):
+        module(max_length=4).read()
+
+
+def test_or_cut_with_its_end_token_kept(caplog):
+    data = module(max_length=4, truncate=True)
+    batch = data.evaluation_batch(data.splits.val, range(LENGTH))
+    assert batch.labels.shape[-1] == 4
+    assert "They are cut" in caplog.text
+    rows = batch.labels[batch.valid.any(-1)]
+    ends = [row[row != IGNORE][-1].item() for row in rows]
+    assert set(ends) == {data.tokenizer.end_id}
+
+
+def test_a_state_of_other_data_is_refused():
+    data = module()
+    state = data.state_dict()
+    data.load_state_dict(state)
+    assert state == {"seed": 0, "length": LENGTH, "global_batch": 4}
+    for key in state:
+        with pytest.raises(CheckpointError, match=key):
+            data.load_state_dict(state | {key: 99})
+
+
+def test_features_may_stand_in_for_images():
+    class Features(Numbers):
+        def image(self, index):
+            return torch.full((5, 2, 2), float(index))
+
+    data = module()
+    pixels = data.evaluation_batch(data.splits.val, [3])
+    data.use_features(lambda dataset: Features(dataset.name))
+    features = data.evaluation_batch(data.splits.val, [3])
+    assert (pixels.cached, features.cached) == (False, True)
+    assert torch.equal(features.images, torch.full((1, 5, 2, 2), 3.0))
+    assert torch.equal(features.tokens, pixels.tokens)
+    assert next(iter(data.train_dataloader())).images.shape == (4, 5, 2, 2)
+
+
+def test_a_batch_moves_as_one():
+    data = module()
+    batch = data.evaluation_batch(data.splits.val, [0]).to("meta")
+    assert {batch.images.device.type, batch.labels.device.type} == {"meta"}
+    assert batch.keys == ("val-0",)
+
+
+def test_normalisation_is_the_formula():
+    image = torch.arange(3 * 4, dtype=torch.uint8).view(3, 2, 2)
+    mean, std = [0.1, 0.2, 0.3], [0.5, 0.6, 0.7]
+    expected = (image.numpy() / 255 - np.reshape(mean, (3, 1, 1))) / np.reshape(std, (3, 1, 1))
+    assert ToNormalised(mean, std)(image).numpy() == pytest.approx(expected, abs=1e-6)
+    assert "0.1" in repr(ToNormalised(mean, std))  # a feature cache knows a transform by its text

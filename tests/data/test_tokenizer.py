@@ -1,0 +1,112 @@
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models
+
+from mmattn.data.tokenizer import BEGIN, END, PAD, CaptionTokenizer
+from mmattn.errors import DataError
+
+CAPTIONS = ["latin small letter e with acute", "latin capital letter e", "été à l'œuvre 🙂"] * 3
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return CaptionTokenizer.train(CAPTIONS, vocab_size=400)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs", "Cc", "Zs", "Zl", "Zp"]), min_size=1))
+@settings(max_examples=200)
+def test_any_text_comes_back(text):
+    tokenizer = CaptionTokenizer.train(CAPTIONS, vocab_size=400)
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_the_same_captions_give_the_same_tokenizer(tokenizer):
+    again = CaptionTokenizer.train(CAPTIONS, vocab_size=400)
+    other = CaptionTokenizer.train([*CAPTIONS, "another caption"] * 2, vocab_size=400)
+    assert again.to_json() == tokenizer.to_json()
+    assert again.fingerprint == tokenizer.fingerprint != other.fingerprint
+
+
+def test_special_ids_are_three_and_never_part_of_a_text(tokenizer):
+    special = {tokenizer.pad_id, tokenizer.begin_id, tokenizer.end_id}
+    assert len(special) == 3
+    assert not special & {i for caption in CAPTIONS for i in tokenizer.encode(caption)}
+
+
+def test_the_text_ends_at_the_end_token(tokenizer):
+    ids = tokenizer.encode(CAPTIONS[0])
+    written = [tokenizer.begin_id, *ids, tokenizer.end_id, tokenizer.end_id, *ids]
+    assert tokenizer.until_end(written) == ids
+    assert tokenizer.decode(written) == CAPTIONS[0]
+    assert tokenizer.decode([tokenizer.end_id]) == ""
+
+
+@pytest.mark.parametrize("text", [CAPTIONS[0], CAPTIONS[2], "ünter 🙂🙂 x", "été"])
+def test_offsets_cover_the_text_in_order(tokenizer, text):
+    ids = tokenizer.encode(text)
+    spans = tokenizer.offsets(ids)
+    assert len(spans) == len(ids)
+    assert spans[0][0] == 0
+    assert spans[-1][1] == len(text)
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(spans))
+
+
+def test_offsets_of_a_known_word(tokenizer):
+    text = CAPTIONS[0]
+    spans = tokenizer.offsets(tokenizer.encode(text))
+    words = [text[start:end].strip() for start, end in spans]
+    assert "".join(text[start:end] for start, end in spans) == text
+    assert "acute" in words
+
+
+def test_it_reads_back_what_it_wrote(tokenizer, tmp_path):
+    path = tmp_path / "tokenizer.json"
+    path.write_text(tokenizer.to_json(), encoding="utf-8")
+    again = CaptionTokenizer.load(path)
+    assert again.fingerprint == tokenizer.fingerprint
+    assert again.encode(CAPTIONS[2]) == tokenizer.encode(CAPTIONS[2])
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"not json", b"\xff\xfe\x00"])
+def test_a_file_that_is_no_tokenizer_is_refused(tmp_path, content):
+    path = tmp_path / "tokenizer.json"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"not a tokenizer\.json"):
+        CaptionTokenizer.load(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(DataError, match="no such file"):
+        CaptionTokenizer.load(tmp_path / "tokenizer.json")
+
+
+def test_a_tokenizer_without_an_end_is_refused():
+    backend = Tokenizer(models.WordLevel({PAD: 0, BEGIN: 1, "a": 2}, unk_token="a"))
+    with pytest.raises(DataError, match="has no end token"):
+        CaptionTokenizer(backend)
+
+
+def test_the_three_may_be_one_token_as_in_gpt2():
+    backend = Tokenizer(models.WordLevel({"<|endoftext|>": 0, "a": 1}, unk_token="a"))
+    tokenizer = CaptionTokenizer(backend)
+    assert tokenizer.pad_id == tokenizer.begin_id == tokenizer.end_id == 0
+    assert tokenizer.until_end([0, 1, 1, 0, 1]) == [1, 1]
+
+
+def test_gpt2_byte_level_bpe(data_root):
+    vocabulary, merges = (str(data_root / "tokenizers" / f) for f in ("vocab.json", "merges.txt"))
+    from tokenizers import decoders, pre_tokenizers
+
+    backend = Tokenizer(models.BPE.from_file(vocabulary, merges))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    tokenizer = CaptionTokenizer(backend)
+    assert tokenizer.encode("hello world") == [31373, 995]
+    assert tokenizer.decode([31373, 995, 50256, 11]) == "hello world"
+
+
+def test_end_comes_from_the_tokenizer_not_from_a_number(tokenizer):
+    assert tokenizer.backend.id_to_token(tokenizer.end_id) == END

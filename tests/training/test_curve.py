@@ -1,0 +1,58 @@
+from unittest.mock import MagicMock
+
+import lightning as L
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmattn.training.curve import TrainingCurve, draw
+
+TASK = L.LightningModule()
+
+
+def trainer(step, *, sanity_checking=False, is_global_zero=True, **metrics):
+    fake = MagicMock(spec=L.Trainer)
+    fake.global_step, fake.log_every_n_steps = step, 10
+    fake.sanity_checking, fake.is_global_zero = sanity_checking, is_global_zero
+    fake.callback_metrics = {name.replace("__", "/"): value for name, value in metrics.items()}
+    return fake
+
+
+@pytest.fixture
+def curve(tmp_path):
+    return TrainingCurve(str(tmp_path / "run" / "curve.png"), ["val/exact_match"])
+
+
+def test_a_validation_writes_a_picture(curve):
+    for step in (10, 20):
+        curve.on_train_batch_end(trainer(step, train__loss=1.0 / step), TASK, None, None, 0)
+    curve.on_validation_end(trainer(20, val__loss=0.5, val__exact_match=0.25), TASK)
+    picture = np.asarray(Image.open(curve.path))
+    assert picture.dtype == np.uint8
+    assert picture.shape[2] == 3
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 10  # lines and text, not blank paper
+
+
+def test_the_loss_is_noted_as_often_as_the_loggers_do(curve):
+    for step in range(1, 31):
+        curve.on_train_batch_end(trainer(step, train__loss=float(step)), TASK, None, None, 0)
+    assert curve._series["train/loss"] == [(10, 10.0), (20, 20.0), (30, 30.0)]
+
+
+def test_a_score_that_a_data_set_does_not_have_is_left_out(curve):
+    curve.on_validation_end(trainer(5, val__loss=0.5), TASK)
+    assert curve._series["val/exact_match"] == []
+    assert curve.path.is_file()
+
+
+@pytest.mark.parametrize("state", [{"sanity_checking": True}, {"is_global_zero": False}])
+def test_a_sanity_check_and_other_ranks_draw_nothing(curve, state):
+    curve.on_validation_end(trainer(5, val__loss=0.5, **state), TASK)
+    assert not curve.path.exists()
+
+
+def test_more_points_give_another_picture():
+    few = draw({"train/loss": [(1, 1.0)], "val/loss": [], "s": []}, ["s"])
+    more = draw({"train/loss": [(1, 1.0), (9, 0.1)], "val/loss": [], "s": [(9, 0.5)]}, ["s"])
+    assert few.shape == more.shape
+    assert not np.array_equal(few, more)
