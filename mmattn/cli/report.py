@@ -7,10 +7,27 @@ from lightning.pytorch.loggers import WandbLogger
 from rich.console import Console
 from rich.table import Table
 
+from mmattn.training.attention_logging import AttentionLogging
+
+
+def examples(trainer: L.Trainer) -> Table:
+    """Return a table of captions of unseen images, those whose attention was drawn."""
+    table = Table("image", "generated", "reference", title="captions of unseen images")
+    table.title_justify = "left"
+    for callback in getattr(trainer, "callbacks"):  # noqa: B009 - declared nowhere in Lightning
+        if isinstance(callback, AttentionLogging):
+            for key, references, caption in callback.examples:
+                same = caption in references
+                table.add_row(key, caption, "the same" if same else references[0])
+    return table
+
 
 def report(results: dict[str, float], folder: Path, trainer: L.Trainer) -> None:
     """Print the results, the pictures and, for an offline W&B run, the line that uploads it."""
     console = Console()
+    captions = examples(trainer)
+    if captions.row_count:
+        console.print(captions)
     table = Table("figure", "value", title="results", title_justify="left")
     table.columns[1].justify = "right"
     for key, value in results.items():

@@ -3,6 +3,8 @@
 import logging
 import shutil
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +14,23 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 from rich.syntax import Syntax
 
 from mmattn.captioner import Captioner
-from mmattn.cli.distributed import one_folder_for_all_processes
+from mmattn.cli.arguments import check_arguments
+from mmattn.cli.distributed import check_ranks, join_processes, one_job, quiet_other_ranks
 from mmattn.cli.report import report
+from mmattn.cli.suggest import one_line
 from mmattn.cli.targets import check_targets
 from mmattn.data.module import CaptionDataModule
 from mmattn.errors import ConfigError, UserError
 from mmattn.tasks.captioning import CaptioningTask
-from mmattn.training.checkpoints import find_checkpoint, load_weights
+from mmattn.training.allocator import keep_freed_memory
+from mmattn.training.checkpoints import check_checkpoint, find_checkpoint, load_weights
 from mmattn.training.feature_cache import FeatureCache
 from mmattn.training.results import write_results
 from mmattn.training.throughput import Throughput
@@ -38,48 +44,67 @@ def run(config: DictConfig, folder: Path) -> float | None:
     Raises:
         UserError: for a mistake in configuration or data, before training starts.
     """
-    one_folder_for_all_processes(folder)
     check_targets(config, config.allow_targets)
+    check_arguments(config)
     check_writable(folder)
-    quiet_known_warnings()
+    keep_metrics(folder)
+    runs = Path(config.paths.log_dir) / config.task_name
+    checkpoint = find_checkpoint(config.ckpt_path, folder, runs)
+    if config.test and not config.train and checkpoint is None:
+        raise ConfigError("train=false test=true needs ckpt_path=… to test")
+    quiet_libraries()
+    with one_job():
+        join_processes(folder, checkpoint)
+        quiet_other_ranks()
+        return train_and_test(config, folder, checkpoint)
+
+
+def train_and_test(config: DictConfig, folder: Path, checkpoint: Path | None) -> float | None:
+    """Build every part, then train and test."""
     L.seed_everything(config.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision("high")
+    keep_freed_memory()
 
     data = build(config.data, "data")
     data.read()
     with open_dict(config):
         config.model.text.vocab_size = data.tokenizer.vocab_size
-    show_config(config, folder)
     model = build(config.model, "model")
     task = build_task(config, model, data)
     trainer = build_trainer(config)
-    log_hyperparameters(trainer, config, model)
-    if config.feature_cache is not None:
-        use_feature_cache(config, data, model, trainer)
+    check_ranks(trainer.world_size)
+    if checkpoint is not None:
+        check_checkpoint(task, checkpoint, data if config.train else None, trainer.world_size)
+    show_config(config, folder)
 
-    checkpoint = find_checkpoint(config.ckpt_path, Path(config.paths.log_dir) / config.task_name)
     metrics: dict[str, Any] = {}
-    if config.train:
-        fit(trainer, task, data, checkpoint)
-        metrics |= trainer.callback_metrics
-    if config.test:
-        test(trainer, task, data, checkpoint, trained=config.train)
-        metrics |= trainer.callback_metrics
-    return finish(trainer, config, folder, metrics)
+    with logged(trainer, config, model):
+        if config.feature_cache is not None:
+            use_feature_cache(config, data, model, trainer)
+        if config.train:
+            fit(trainer, task, data, checkpoint)
+            metrics |= trainer.callback_metrics
+        if config.test:
+            test(trainer, task, data, checkpoint, trained=config.train)
+            metrics |= trainer.callback_metrics
+        return finish(trainer, config, folder, metrics)
 
 
 def build(config: DictConfig, key: str) -> Any:
-    """Instantiate one part; a value that its constructor refuses is a mistake in the input."""
+    """Instantiate one part; what its constructor refuses is a mistake in the input."""
     try:
         return instantiate(config, _convert_="all")
     except InstantiationException as error:
         cause = error.__cause__
+        if cause is None:
+            raise
         if isinstance(cause, UserError):
-            raise UserError(str(cause)) from None
-        if isinstance(cause, (ValueError, TypeError)):
-            where = str(error).splitlines()[-1].removeprefix("full_key: ")
-            raise ConfigError(f"{where or key}: {cause}") from None
-        raise
+            raise UserError(str(cause)) from error
+        lines = str(error).splitlines()
+        where = next((line[10:] for line in lines if line.startswith("full_key: ")), key)
+        expected = (ValueError, TypeError, ImportError, OSError, MisconfigurationException)
+        kind = "" if isinstance(cause, expected) else f"{type(cause).__name__}: "
+        raise ConfigError(f"{where}: {kind}{one_line(str(cause))}") from error
 
 
 def build_task(config: DictConfig, model: Captioner, data: CaptionDataModule) -> CaptioningTask:
@@ -91,7 +116,7 @@ def build_task(config: DictConfig, model: Captioner, data: CaptionDataModule) ->
         model,
         data.tokenizer,
         build(config.optimizer, "optimizer"),
-        None if config.scheduler is None else build(config.scheduler, "scheduler"),
+        build(config.scheduler, "scheduler") if config.scheduler else None,
         max_length=data.max_length,
         test_names=data.test_names,
         **config.task,
@@ -100,17 +125,26 @@ def build_task(config: DictConfig, model: Captioner, data: CaptionDataModule) ->
 
 def build_trainer(config: DictConfig) -> L.Trainer:
     """Build the trainer with its callbacks and loggers."""
-    callbacks = [
-        build(part, f"callbacks.{name}") for name, part in (config.callbacks or {}).items()
-    ]
-    if not config.trainer.enable_progress_bar:  # Lightning refuses the two together
-        callbacks = [c for c in callbacks if not isinstance(c, RichProgressBar)]
     loggers = [build(part, f"logger.{name}") for name, part in (config.logger or {}).items()]
+    for logger in loggers:  # W&B 0.31 warns of a setting that Lightning 2.6 hands it unasked
+        getattr(logger, "_wandb_init", {}).pop("anonymous", None)
+    # Lightning refuses a callback beside the setting that makes it idle.
+    idle: list[type] = []
+    if not config.trainer.enable_progress_bar:
+        idle.append(RichProgressBar)
+    if not config.trainer.enable_checkpointing:
+        idle.append(ModelCheckpoint)
+    if not loggers:
+        idle.append(LearningRateMonitor)
+    built = [build(part, f"callbacks.{name}") for name, part in (config.callbacks or {}).items()]
     partial = instantiate(config.trainer, _partial_=True, _convert_="all")
     try:
-        return partial(callbacks=callbacks, logger=loggers or False)
+        return partial(
+            callbacks=[callback for callback in built if not isinstance(callback, tuple(idle))],
+            logger=loggers or False,
+        )
     except (ValueError, TypeError, MisconfigurationException) as error:
-        raise ConfigError(f"trainer: {error}") from None
+        raise ConfigError(f"trainer: {one_line(str(error))}") from error
 
 
 def use_feature_cache(
@@ -132,8 +166,11 @@ def fit(
 ) -> None:
     """Train, from `checkpoint` on where there is one."""
     if checkpoint is not None:
-        log.info("going on from %s", checkpoint)
-    trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        log.info("going on from %s; its run keeps its best checkpoint, ours looks anew", checkpoint)
+    try:
+        trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except MisconfigurationException as error:
+        raise ConfigError(one_line(str(error))) from error
 
 
 def test(
@@ -149,8 +186,6 @@ def test(
     if best:
         log.info("testing %s", best)
         load_weights(task, Path(best))
-    elif not trained:
-        raise ConfigError("train=false test=true needs ckpt_path=… to test")
     trainer.test(task, datamodule=data, verbose=False)
 
 
@@ -184,13 +219,25 @@ def show_config(config: DictConfig, folder: Path) -> None:
         Console(width=width).print(Syntax(text, "yaml", background_color="default"))
 
 
-def log_hyperparameters(trainer: L.Trainer, config: DictConfig, model: torch.nn.Module) -> None:
-    """Hand configuration and parameter counts to the loggers; nothing in it is a secret."""
+@contextmanager
+def logged(trainer: L.Trainer, config: DictConfig, model: torch.nn.Module) -> Iterator[None]:
+    """Hand configuration and parameter counts to the loggers; close W&B's run at the end.
+
+    An open W&B run would take the figures of a sweep's next job as well.
+    """
     values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     values["parameters/total"] = sum(p.numel() for p in model.parameters())
     values["parameters/trainable"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
     for logger in trainer.loggers:
         logger.log_hyperparams(values)
+    runs = [x.experiment for x in trainer.loggers if isinstance(x, WandbLogger)]
+    exit_code = 1
+    try:
+        yield
+        exit_code = 0
+    finally:
+        for run in runs if trainer.is_global_zero else []:
+            run.finish(exit_code)
 
 
 def check_writable(folder: Path) -> None:
@@ -206,11 +253,23 @@ def check_writable(folder: Path) -> None:
         ) from None
 
 
-def quiet_known_warnings() -> None:
-    """Silence advice that does not apply here; everything else stays visible."""
+@rank_zero_only
+def keep_metrics(folder: Path) -> None:
+    """Rename the metrics.csv of an earlier run in this directory: the logger would delete it."""
+    metrics = folder / "metrics.csv"
+    if metrics.exists():
+        metrics.rename(folder / f"metrics-until-{metrics.stat().st_mtime_ns}.csv")
+
+
+def quiet_libraries() -> None:
+    """Silence advice that does not apply here, and say once what Lightning would say twice."""
     for message in (
         ".*does not have many workers.*",  # small images: reading costs less than a worker
+        ".*module\\(s\\) in eval mode at the start.*",  # a frozen backbone is meant to be
         ".*number of training batches.*smaller than the logging interval.*",
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
+        "Experiment logs directory .* exists and is not empty.*",  # it is this run's own
+        "The dirpath has changed from .*",  # said in `fit`, in words of ours
     ):
         warnings.filterwarnings("ignore", message=message)
+    logging.getLogger("lightning").handlers.clear()  # Hydra's print it too, and keep it in the log

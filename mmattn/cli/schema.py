@@ -1,7 +1,6 @@
 """The typed root of the configuration, where its files lie, and what `${…:}` may compute."""
 
 import os
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +27,7 @@ class Task:
 
     label_smoothing: float = MISSING
     layer_decay: float = MISSING
+    meteor: bool = MISSING
 
 
 @dataclass
@@ -68,19 +68,39 @@ def run_time() -> str:
     the time at which that started.
     """
     if "MMATTN_RUN_TIME" not in os.environ:
-        parent = Path(f"/proc/{os.getppid()}")
-        launched = "TORCHELASTIC_RUN_ID" in os.environ and parent.exists()
-        moment = parent.stat().st_ctime if launched else time.time()
-        stamp = time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(moment))
-        os.environ["MMATTN_RUN_TIME"] = f"{stamp}_{os.getppid() if launched else os.getpid()}"
+        launched = "TORCHELASTIC_RUN_ID" in os.environ and Path("/proc/stat").exists()
+        pid = os.getppid() if launched else os.getpid()
+        moment = time.localtime(start_time(pid) if launched else None)
+        os.environ["MMATTN_RUN_TIME"] = f"{time.strftime('%Y-%m-%d_%H-%M-%S', moment)}_{pid}"
     return os.environ["MMATTN_RUN_TIME"]
 
 
+def start_time(pid: int) -> float:
+    """Return when a process started, in seconds since the epoch (Linux, see proc(5))."""
+    kernel = Path("/proc/stat").read_text(encoding="utf-8").splitlines()
+    boot = next(int(line.split()[1]) for line in kernel if line.startswith("btime"))
+    # The second field is a name in parentheses that may hold spaces; the start is the 22nd.
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return boot + int(fields[19]) / os.sysconf("SC_CLK_TCK")
+
+
+def processes() -> int | str:
+    """Return how many processes torchrun started on this machine; "auto" without torchrun."""
+    launched = "TORCHELASTIC_RUN_ID" in os.environ
+    return int(os.environ["LOCAL_WORLD_SIZE"]) if launched else "auto"
+
+
+def machines() -> int:
+    """Return on how many machines torchrun started processes; 1 without torchrun."""
+    launched = "TORCHELASTIC_RUN_ID" in os.environ
+    return int(os.environ["GROUP_WORLD_SIZE"]) if launched else 1
+
+
 def wandb_offline() -> bool:
-    """Whether W&B has no key here: neither in the environment nor in the user's netrc."""
+    """Whether W&B is to stay offline: told so, or no key in the environment or the user's netrc."""
     mode = os.environ.get("WANDB_MODE")
     if mode:
-        return mode != "online"
+        return mode in ("offline", "dryrun")  # "disabled" is W&B's own to act on
     if os.environ.get("WANDB_API_KEY"):
         return False
     netrc = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
@@ -90,10 +110,5 @@ def wandb_offline() -> bool:
 def register() -> None:
     """Tell Hydra of the root's types and OmegaConf of the resolvers."""
     ConfigStore.instance().store(name="schema", node=TrainConfig)
-    OmegaConf.register_new_resolver("run_time", run_time, replace=True)
-    OmegaConf.register_new_resolver("wandb_offline", wandb_offline, replace=True)
-
-
-def command_line_value(key: str) -> bool:
-    """Whether `key` was set on this command line, not in a file."""
-    return any(argument.lstrip("+").split("=")[0] == key for argument in sys.argv[1:])
+    for resolver in (run_time, processes, machines, wandb_offline):
+        OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)

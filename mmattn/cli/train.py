@@ -1,30 +1,53 @@
 """`python train.py` and `mmattn train`: compose the configuration, then hand over to the run."""
 
+import logging
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from mmattn.cli import schema
+from mmattn.cli.command_line import flags_first, sets_key
+from mmattn.cli.hydra_parts import check_hydra_parts
 from mmattn.cli.suggest import explain
 from mmattn.errors import UserError
+
+log = logging.getLogger(__name__)
+MISTAKES = (UserError, HydraException, OmegaConfBaseException)
 
 schema.register()
 
 
 @hydra.main(version_base="1.3", config_path=str(schema.config_dir()), config_name="train")
 def train(config: DictConfig) -> float | None:
-    """Run one job: a run, or one point of a sweep."""
-    if schema.command_line_value("allow_targets") is False and config.allow_targets:
+    """Run one job: a run, or one point of a sweep, which goes on after a point that failed."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        return job(config, folder)
+    except Exception as error:
+        if HydraConfig.get().mode == RunMode.RUN:
+            end(error)  # here, for Hydra would first repeat the whole command line
+        if isinstance(error, MISTAKES):
+            log.error("%s: %s", folder, message(error))
+            raise
+        log.error("%s: this point of the sweep failed", folder, exc_info=error)
+        raise RuntimeError(f"{folder}: this point of the sweep failed") from error
+
+
+def job(config: DictConfig, folder: Path) -> float | None:
+    """Run the job, once the configuration may be used."""
+    if config.allow_targets and not sets_key(sys.argv[1:], "allow_targets"):
         raise UserError("allow_targets counts on the command line only, not in a file")
     from mmattn.cli.run import run  # torch and Lightning: only once the configuration is right
 
-    return run(config, Path(HydraConfig.get().runtime.output_dir))
+    return run(config, folder)
 
 
 def main() -> None:
@@ -33,14 +56,31 @@ def main() -> None:
     Hydra prints its own errors and exits with 1 unless it is asked for the exception itself.
     """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    sys.argv[1:] = flags_first(sys.argv[1:])
+    check_hydra_parts()
     try:
         train()
-    except (HydraException, OmegaConfBaseException) as error:
-        _stop(explain(error, schema.config_dir()))
-    except UserError as error:
-        _stop(str(error))
+    # Hydra's own, all of them: what a job raises does not get here, but for mistakes in a sweep.
+    except MISTAKES as error:
+        end(error)
+    except ValueError as error:
+        end(UserError(message(error)))
+    except OSError as error:
+        end(UserError(f"cannot make the run directory ({error}): choose another paths.log_dir=…"))
 
 
-def _stop(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)
-    raise SystemExit(2)
+def end(error: Exception) -> NoReturn:
+    """Say what went wrong, and end the program: 2 after a mistake, 1 after a failure."""
+    if isinstance(error, MISTAKES) and os.environ.get("MMATTN_TRACEBACK") != "1":
+        rank = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
+        print(f"error{f' on rank {rank}' * bool(rank)}: {message(error)}", file=sys.stderr)
+        raise SystemExit(2)
+    log.error("the run failed", exc_info=error)
+    raise SystemExit(1)
+
+
+def message(error: Exception) -> str:
+    """Return what there is to say about a mistake, in one line."""
+    if isinstance(error, UserError):
+        return str(error)
+    return explain(error, schema.config_dir(), sys.argv[1:])

@@ -14,7 +14,7 @@ from mmattn.data.augment import Sample, SampleReader
 from mmattn.data.dataset import CaptionDataset, CaptionSource, Splits
 from mmattn.data.loader import StatefulLoader, check_same_order
 from mmattn.data.tokenizer import CaptionTokenizer
-from mmattn.errors import DataError
+from mmattn.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
 Transform = Callable[[Tensor], Tensor]
@@ -101,6 +101,7 @@ class CaptionDataModule(L.LightningDataModule):
 
         Raises:
             DataError: for anything wrong in the data, a caption that is too long included.
+            ConfigError: for a transform that does not give what the model will ask for.
         """
         self._splits = self.source.splits()
         for note in self._splits.notes:
@@ -108,6 +109,8 @@ class CaptionDataModule(L.LightningDataModule):
         self._tokenizer = tokenizer or self._make_tokenizer(self._splits.train)
         self._check_lengths("train", self._splits.train)
         self._check_lengths("val", self._splits.val)
+        self._check_transform("train", self.train_transform)
+        self._check_transform("eval", self.eval_transform)
 
     @property
     def splits(self) -> Splits:
@@ -166,11 +169,14 @@ class CaptionDataModule(L.LightningDataModule):
         The loader's own state says so too, but Lightning does not hand that back from a checkpoint
         written at the end of an epoch.
         """
-        ranks = 1 if self.trainer is None else self.trainer.world_size
+        return self.order(1 if self.trainer is None else self.trainer.world_size)
+
+    def order(self, world_size: int) -> dict[str, int]:
+        """Return what decides which samples each training batch of `world_size` ranks holds."""
         return {
             "seed": self.seed,
             "length": len(self.splits.train),
-            "global_batch": self.loader.batch_size * ranks,
+            "global_batch": self.loader.batch_size * world_size,
         }
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
@@ -243,6 +249,23 @@ class CaptionDataModule(L.LightningDataModule):
             return CaptionTokenizer.load(options.path)
         captions = (caption for i in range(len(train)) for caption in train.captions(i))
         return CaptionTokenizer.train(captions, options.vocab_size, options.min_frequency)
+
+    def _check_transform(self, name: str, transform: Transform) -> None:
+        """Try a transform on the first training image: a wrong one is better known now."""
+        options = {"max_bad_fraction": self.loader.max_bad_fraction}
+        reader = SampleReader(self.splits.train, transform, self.seed, **options)
+        try:
+            image = reader[0, 0].image
+        except DataError:
+            raise
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise ConfigError(f"data.{name}_transform fails: {error}") from error
+        wanted = (3, *self.image_size)
+        if tuple(image.shape) != wanted or not image.is_floating_point():
+            raise ConfigError(
+                f"data.{name}_transform gives {image.dtype} {tuple(image.shape)}, and the model "
+                f"needs floats {wanted}: make it end in data.image_size and in ToNormalised"
+            )
 
     def _check_lengths(self, name: str, dataset: CaptionDataset) -> None:
         places = [(i, text) for i in range(len(dataset)) for text in dataset.captions(i)]

@@ -111,7 +111,7 @@ class CaptionTokenizer:
         ]
         limit = len(text.strip())
         places = [min(max(end - lead, 0), limit) for end in ends]
-        return list(zip([0, *places[:-1]], places, strict=True))
+        return list(zip([0, *places][: len(places)], places, strict=True))
 
     def _special(self, role: str) -> int:
         for token in KNOWN[role]:

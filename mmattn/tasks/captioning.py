@@ -5,6 +5,8 @@ from typing import Any
 
 import lightning as L
 from jaxtyping import Float, Int
+from lightning.pytorch.plugins.precision import MixedPrecision, Precision
+from lightning.pytorch.utilities.enums import GradClipAlgorithmType
 from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import Optimizer
@@ -13,7 +15,7 @@ from mmattn.batch import IGNORE, CaptionBatch, ImageTokens
 from mmattn.captioner import Captioner
 from mmattn.data.tokenizer import CaptionTokenizer
 from mmattn.decoding.greedy import Decoded, greedy
-from mmattn.errors import CheckpointError
+from mmattn.errors import CheckpointError, ConfigError
 from mmattn.metrics.collection import CaptionScores
 from mmattn.tasks.optimisation import parameter_groups
 
@@ -23,10 +25,12 @@ METRIC_KEYS = {
     "BLEU_2": "bleu_2",
     "BLEU_3": "bleu_3",
     "BLEU_4": "bleu_4",
+    "METEOR": "meteor",
     "ROUGE_L": "rouge_l",
     "CIDEr": "cider",
     "exact_match": "exact_match",
 }
+PRINTED = ("val/loss", "val/token_accuracy", "val/cider", "val/exact_match")
 
 
 class CaptioningTask(L.LightningModule):
@@ -42,6 +46,7 @@ class CaptioningTask(L.LightningModule):
         label_smoothing: share of the target's probability spread over all tokens (Szegedy et al.
             2016).
         layer_decay: learning rate of each encoder layer over that of the next.
+        meteor: test with METEOR too, where the extra `meteor` and Java are installed.
     """
 
     def __init__(
@@ -55,6 +60,7 @@ class CaptioningTask(L.LightningModule):
         test_names: Sequence[str] = ("",),
         label_smoothing: float = 0.0,
         layer_decay: float = 1.0,
+        meteor: bool = False,
     ):
         super().__init__()
         self.model, self.tokenizer = model, tokenizer
@@ -63,7 +69,7 @@ class CaptioningTask(L.LightningModule):
         self.label_smoothing, self.layer_decay = label_smoothing, layer_decay
         self.val_scores = CaptionScores()
         self.test_names = list(test_names)
-        self.test_scores = [CaptionScores() for _ in self.test_names]
+        self.test_scores = [CaptionScores(meteor=meteor) for _ in self.test_names]
 
     def encode(self, batch: CaptionBatch) -> ImageTokens:
         """Encode the batch's images, or finish the encoding of their cached features."""
@@ -102,6 +108,13 @@ class CaptioningTask(L.LightningModule):
         """Log the caption scores of the validation set."""
         self._log_scores("val", self.val_scores)
 
+    def on_validation_end(self) -> None:
+        """Print one line, which also an output without a moving progress bar shows."""
+        found = self.trainer.callback_metrics
+        shown = [f"{name} {float(found[name]):.4g}" for name in PRINTED if name in found]
+        if not self.trainer.sanity_checking:
+            self.print(f"epoch {self.current_epoch}:", ", ".join(shown))
+
     def on_test_epoch_end(self) -> None:
         """Log the caption scores of every test set."""
         for i, scores in enumerate(self.test_scores):
@@ -120,15 +133,49 @@ class CaptioningTask(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """Build the optimiser over decaying and other parameters, and its schedule per step."""
         settings = getattr(self.make_optimizer, "keywords", {})
-        groups = parameter_groups(
-            self.model, settings["lr"], settings.get("weight_decay", 0.0), self.layer_decay
-        )
-        optimizer = self.make_optimizer(groups)
+        if "lr" not in settings:
+            raise ConfigError("optimizer.lr is missing: give a learning rate")
+        try:
+            groups = parameter_groups(
+                self.model, settings["lr"], settings.get("weight_decay", 0.0), self.layer_decay
+            )
+            optimizer = self.make_optimizer(groups)
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"optimizer: {error}") from error
         if self.make_scheduler is None:
             return {"optimizer": optimizer}
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedule = self.make_scheduler(optimizer, total_steps=steps)
+        steps = self.trainer.estimated_stepping_batches
+        if steps == float("inf"):
+            raise ConfigError(
+                "a learning-rate schedule needs the run's length: set trainer.max_epochs or "
+                "trainer.max_steps, or choose scheduler=none"
+            )
+        schedule = self.make_scheduler(optimizer, total_steps=int(steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the gradients, also those of a fused optimiser under bf16 autocast.
+
+        A fused optimiser unscales gradients in its own step, after clipping, so Lightning refuses
+        it under every autocast; but bf16 scales none.
+        """
+        plugin = self.trainer.precision_plugin
+        fused = getattr(optimizer, "_step_supports_amp_scaling", False)
+        if not (fused and isinstance(plugin, MixedPrecision)):
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        elif plugin.scaler is not None:
+            raise ConfigError(
+                "trainer.precision=16-mixed cannot clip the gradients of a fused optimizer: set "
+                "optimizer.fused=false, or trainer.precision=bf16-mixed"
+            )
+        elif gradient_clip_val:
+            algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
+            Precision.clip_gradients(plugin, optimizer, gradient_clip_val, algorithm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the tokenizer with the weights, as plain text."""
@@ -141,10 +188,11 @@ class CaptioningTask(L.LightningModule):
             CheckpointError: saying what differs.
         """
         own = checkpoint.get("mmattn")
-        if own is None or own["schema"] > SCHEMA:
-            found = "no mmattn entry" if own is None else f"schema {own['schema']}"
+        if not isinstance(own, dict) or not {"schema", "tokenizer"} <= own.keys():
+            raise CheckpointError("this is not a checkpoint of a captioning run of mmattn")
+        if own["schema"] != SCHEMA:
             raise CheckpointError(
-                f"the checkpoint has {found}; this version of mmattn reads schema {SCHEMA}"
+                f"the checkpoint has schema {own['schema']!r}; this version reads {SCHEMA}"
             )
         check_same_tokenizer(own["tokenizer"], self.tokenizer)
         check_same_shapes(checkpoint["state_dict"], self.state_dict())
@@ -163,8 +211,8 @@ class CaptioningTask(L.LightningModule):
         scores.update(list(batch.keys), references, captions)
 
     def _log_scores(self, prefix: str, scores: CaptionScores) -> None:
-        values = {f"{prefix}/{METRIC_KEYS[name]}": v for name, v in scores.compute().items()}
-        self.log_dict(values, prog_bar=False)
+        for name, value in scores.compute().items():  # gathered: the same on every rank
+            self.log(f"{prefix}/{METRIC_KEYS[name]}", value, sync_dist=True)
         scores.reset()
 
     def _test_prefix(self, index: int) -> str:

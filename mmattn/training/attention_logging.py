@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mmattn.data.dataset import CaptionDataset, GroundedDataset
 from mmattn.data.module import CaptionDataModule
+from mmattn.errors import ConfigError
 from mmattn.maps.recorded import CaptionAttention, attend_captions
 from mmattn.maps.render import layer_head_grid, save_png, strip
 from mmattn.tasks.captioning import CaptioningTask
@@ -24,8 +25,9 @@ class AttentionLogging(L.Callback):
     """Writes and logs the attention of a fixed probe set, on rank 0.
 
     For each probe image: the image, its references, the generated caption and one overlay per
-    generated word (cross-attention of one layer, mean over heads); for the first one also a grid of
-    every layer and head. Files go to `folder/step-…/`: PNG pictures, and NPZ with the numbers.
+    generated word (cross-attention of one layer, mean over heads); for the first with a word also a
+    grid of every layer and head. Files go to `folder/step-…/`: PNG pictures, and NPZ with the
+    numbers.
 
     Args:
         folder: where the files go.
@@ -34,8 +36,10 @@ class AttentionLogging(L.Callback):
         every_n_validations: draw at every n-th validation only.
         test_images: number of images of each test set to draw when testing; 0 draws none.
 
+    `examples` holds what was drawn of the test sets, as (image, references, caption).
+
     Raises:
-        ValueError: for a layer that the decoder does not have.
+        ConfigError: for a layer that the decoder does not have.
     """
 
     def __init__(
@@ -50,12 +54,14 @@ class AttentionLogging(L.Callback):
         self.folder, self.layer, self.probe_size = Path(folder), layer, probe_size
         self.every_n_validations, self.test_images = every_n_validations, test_images
         self._validations = 0
+        self._probes: dict[str, list[int]] = {}
+        self.examples: list[tuple[str, tuple[str, ...], str]] = []
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Check the layer before anything is trained."""
         depth = captioning_task(pl_module).model.text.depth
         if not -depth <= self.layer < depth:
-            raise ValueError(
+            raise ConfigError(
                 f"callbacks.attention.layer={self.layer}, but the decoder has {depth} layers"
             )
 
@@ -74,7 +80,11 @@ class AttentionLogging(L.Callback):
             return
         for name, dataset in caption_data(trainer).splits.test.items():
             key = f"attention/test/{name}".rstrip("/")
-            self._draw(trainer, captioning_task(pl_module), dataset, key, self.test_images)
+            maps = self._draw(trainer, captioning_task(pl_module), dataset, key, self.test_images)
+            self.examples += [
+                (dataset.key(index), dataset.captions(index), attention.text)
+                for index, attention in zip(self._probes[key], maps, strict=True)
+            ]
 
     def _draw(
         self,
@@ -83,8 +93,11 @@ class AttentionLogging(L.Callback):
         dataset: CaptionDataset,
         key: str,
         count: int,
-    ) -> None:
-        indices = probe(dataset, count)
+    ) -> list[CaptionAttention]:
+        """Draw and log `count` images of a set; return what was drawn."""
+        if key not in self._probes:
+            self._probes[key] = probe(dataset, count)
+        indices = self._probes[key]
         maps = caption_attention(task, caption_data(trainer), dataset, indices)
         below = key.removeprefix("attention").strip("/").replace("/", "-")
         folder = self.folder / f"step-{trainer.global_step:06d}" / below
@@ -95,10 +108,14 @@ class AttentionLogging(L.Callback):
             save_png(folder / f"{name}.png", picture)
             save_attention(folder / f"{name}.npz", attention)
             pictures.append(picture)
-        grid = self._grid(dataset, indices[0], maps[0])
-        save_png(folder / f"{file_name(dataset.key(indices[0]))}-heads.png", grid)
         log_images(trainer, key, pictures, [attention.text for attention in maps])
-        log_images(trainer, f"{key}/heads", [grid], [maps[0].text])
+        for index, attention in zip(indices, maps, strict=True):
+            if attention.words:  # the first caption that is not empty
+                grid = self._grid(dataset, index, attention)
+                save_png(folder / f"{file_name(dataset.key(index))}-heads.png", grid)
+                log_images(trainer, f"{key}/heads", [grid], [attention.text])
+                break
+        return maps
 
     def _strip(
         self, dataset: CaptionDataset, index: int, attention: CaptionAttention
@@ -113,14 +130,14 @@ class AttentionLogging(L.Callback):
 
     def _grid(self, dataset: CaptionDataset, index: int, attention: CaptionAttention) -> np.ndarray:
         """Draw every layer and head for the caption's last word, its most specific one."""
-        word = attention.words[-1] if attention.words else None
-        rows = attention.weights[:, :, list(word.tokens) if word else slice(None)].mean(2)
+        word = attention.words[-1]
+        rows = attention.weights[:, :, list(word.tokens)].mean(2)
         return layer_head_grid(
             original(dataset, index),
             rows,
             attention.grid,
             prefix=attention.prefix,
-            title=word.text if word else attention.text,
+            title=word.text,
         )
 
 

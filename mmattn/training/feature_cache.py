@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -97,8 +98,20 @@ class FeatureCache:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
     def _write(self, path: Path, dataset: CaptionDataset) -> None:
+        """Encode the whole set; the file gets its name when it is complete.
+
+        Processes of one run may do so at the same time, each under a name of its own.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".tmp.npy")
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            self._encode_all(unfinished, dataset)
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+        log.info("kept the features of %d images in %s", len(dataset), path)
+
+    def _encode_all(self, path: Path, dataset: CaptionDataset) -> None:
         starts = range(0, len(dataset), self.batch_size)
         features = None
         for start in track(starts, description=f"encoding {len(dataset)} images", transient=True):
@@ -106,17 +119,17 @@ class FeatureCache:
             batch = self._encode([dataset.image(i) for i in range(start, stop)])
             if features is None:
                 shape = (len(dataset), *batch.shape[1:])
-                features = np.lib.format.open_memmap(unfinished, "w+", np.float16, shape)
+                features = np.lib.format.open_memmap(path, "w+", np.float16, shape)
             features[start:stop] = batch
         assert features is not None
         features.flush()
-        unfinished.replace(path)
-        log.info("kept the features of %d images in %s", len(dataset), path)
 
     @torch.inference_mode()
     def _encode(self, images: list[Tensor]) -> np.ndarray:
-        self.backbone.to(self.device)
-        batch = torch.stack([self.transform(image) for image in images]).to(self.device)
+        # Channels last: convolutions of a CPU and of tensor cores are faster so.
+        self.backbone.to(self.device).to(memory_format=torch.channels_last)
+        batch = torch.stack([self.transform(image) for image in images])
+        batch = batch.to(self.device, memory_format=torch.channels_last)
         return self.backbone.features(batch).half().cpu().numpy()
 
 

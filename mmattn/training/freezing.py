@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 import lightning as L
 from torch import nn
 
+from mmattn.errors import ConfigError
 from mmattn.training.parts import captioning_task
 
 
@@ -20,7 +21,7 @@ class Freeze(L.Callback):
         until_epoch: thaw at the start of this epoch; never if None.
 
     Raises:
-        ValueError: at setup, for a pattern that no module matches.
+        ConfigError: at setup, for a pattern that no module matches.
     """
 
     def __init__(self, modules: Sequence[str], *, until_epoch: int | None = None):
@@ -31,7 +32,7 @@ class Freeze(L.Callback):
         if stage != "fit":
             return
         if self.until_epoch is not None and trainer.world_size > 1:
-            raise ValueError(
+            raise ConfigError(
                 "callbacks.freeze.until_epoch works on one device: distributed training fixes at "
                 "its start which parameters have gradients. Train frozen, then start a run with "
                 "ckpt_path and no freezing"
@@ -52,13 +53,13 @@ class Freeze(L.Callback):
 
 
 def matching(model: nn.Module, patterns: Sequence[str]) -> list[nn.Module]:
-    """Return the modules whose names match. Raises ValueError for a pattern that matches none."""
+    """Return the modules whose names match. Raises ConfigError for a pattern that matches none."""
     names = dict(model.named_modules())
     found = []
     for pattern in patterns:
         modules = [module for name, module in names.items() if fnmatchcase(name, pattern)]
         if not modules:
             known = ", ".join(name for name in names if name.count(".") == 0 and name)
-            raise ValueError(f"callbacks.freeze.modules: nothing matches {pattern!r} in {known}")
+            raise ConfigError(f"callbacks.freeze.modules: nothing matches {pattern!r} in {known}")
         found += modules
     return found

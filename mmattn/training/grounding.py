@@ -103,7 +103,8 @@ class GroundingMeter(L.Callback):
 
     def _log(self, trainer: L.Trainer, task: CaptioningTask) -> None:
         for prefix, sums in self._sums.items():
-            total = trainer.strategy.reduce(sums.to(task.device), reduce_op="sum")
+            here = sums.to(task.device, torch.float32)  # Apple's GPUs have no float64
+            total = trainer.strategy.reduce(here, reduce_op="sum")
             hit, pointing_chance, energy, chance, count = total.tolist()
             if count:
                 name = f"{prefix}/attention" if prefix else "attention"
@@ -114,7 +115,7 @@ class GroundingMeter(L.Callback):
                     f"{name}/energy_ratio": energy / chance,
                     f"{name}/words": count,
                 }
-                task.log_dict(values, rank_zero_only=True)
+                task.log_dict(values, sync_dist=True)  # summed: the same on every rank
         self._sums.clear()
 
 

@@ -18,7 +18,17 @@ def log_images(
     step = trainer.global_step
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
-            logger.log_image(key, list(pictures), step=step, caption=list(captions))
+            logger.log_image(key, same_size(pictures), step=step, caption=list(captions))
         elif isinstance(logger, TensorBoardLogger):
             for i, picture in enumerate(pictures):
                 logger.experiment.add_image(f"{key}/{i}", picture, step, dataformats="HWC")
+
+
+def same_size(pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return the pictures on white paper as large as the largest: W&B shows a list in one size."""
+    height = max(picture.shape[0] for picture in pictures)
+    width = max(picture.shape[1] for picture in pictures)
+    sheets = [np.full((height, width, 3), 255, np.uint8) for _ in pictures]
+    for sheet, picture in zip(sheets, pictures, strict=True):
+        sheet[: picture.shape[0], : picture.shape[1]] = picture
+    return sheets

@@ -11,14 +11,14 @@ from mmattn.batch import CaptionBatch
 class Throughput(L.Callback):
     """Measures the wall-clock time of `fit` and the captions per second of its training batches.
 
-    `seconds` is all of `fit`, validation included. Captions per second leave validation, pictures
-    and the first `skip` batches (warm-up) out, and count all ranks.
+    `seconds` is all of `fit`, validation included. Captions per second leave validation and
+    pictures out, also the first `skip` batches (warm-up) where there are more, and count all ranks.
     """
 
     def __init__(self, skip: int = 5):
         self.skip = skip
         self.seconds = 0.0
-        self._captions, self._training = 0, 0.0
+        self._batches, self._captions, self._training = 0, 0, 0.0
         self._started = self._resumed = 0.0
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -35,9 +35,11 @@ class Throughput(L.Callback):
     ) -> None:
         """Add one batch, with the time since the last one: reading it counts."""
         now = time.perf_counter()
-        if trainer.fit_loop.epoch_loop.total_batch_idx >= self.skip:
-            self._training += now - self._resumed
-            self._captions += int(batch.valid.any(-1).sum())
+        if self._batches == self.skip:
+            self._captions, self._training = 0, 0.0
+        self._batches += 1
+        self._training += now - self._resumed
+        self._captions += int(batch.valid.any(-1).sum())
         self._resumed = now
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
