@@ -1,6 +1,7 @@
 """What the command line says before Hydra reads it."""
 
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 
 FOLDERS = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn")
 WITH_VALUE = (*FOLDERS, "--package", "-p", "--cfg", "-c", "--info", "-i", "--experimental-rerun")
@@ -36,7 +37,7 @@ def sets_key(arguments: Sequence[str], key: str) -> bool:
 
 
 def _folders(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in zip_longest(arguments, arguments[1:], fillvalue=""):
         flag, equals, value = argument.partition("=")
         if flag in FOLDERS:
             yield flag, value if equals else following

@@ -55,7 +55,7 @@ def join_processes(folder: Path, checkpoint: Path | None) -> None:
 
 def quiet_other_ranks() -> None:
     """Let rank 0 speak for all: what another rank warns of goes to the log file only."""
-    if rank_zero_only.rank == 0:
+    if getattr(rank_zero_only, "rank") == 0:  # noqa: B009 - Lightning sets it on a function
         return
     root = logging.getLogger()
     root.setLevel(logging.WARNING)

@@ -12,11 +12,12 @@ HELP = """mmattn: train captioners that see and read, and look at what they atte
 examples
   mmattn train                                        the built-in captioner, on CPU, minutes
   mmattn train model.text.depth=4 optimizer.lr=1e-3   any key of the configuration
-  mmattn train data=flickr8k data.source.root=/path logger=wandb
+  mmattn train data=flickr8k data.root=/path logger=wandb
   mmattn train -m model.text.depth=2,4 seed=1,2       a sweep
-  mmattn train ckpt_path=runs/…/checkpoints/last.ckpt go on from a checkpoint
+  mmattn train ckpt_path=auto                         go on where the last run stopped
 
-exit codes: 0 done, 1 a failure of the program, 2 a mistake in the input (one line says which)
+exit codes: 0 done, 1 a failure of the program, 2 a mistake in the input (one line says which,
+and with MMATTN_TRACEBACK=1 also where it was found)
 """
 
 
@@ -37,5 +38,5 @@ def main() -> None:
 
         near = get_close_matches(arguments[0], ["train", "--help", "--version"], 1, 0.5)
         hint = f"; did you mean {near[0]}?" if near else ""
-        print(f"mmattn: no command {arguments[0]!r}{hint} See mmattn --help", file=sys.stderr)
+        print(f"error: no command {arguments[0]!r}{hint} (see mmattn --help)", file=sys.stderr)
         raise SystemExit(2)

@@ -47,11 +47,11 @@ def run(config: DictConfig, folder: Path) -> float | None:
     check_targets(config, config.allow_targets)
     check_arguments(config)
     check_writable(folder)
-    keep_metrics(folder)
     runs = Path(config.paths.log_dir) / config.task_name
     checkpoint = find_checkpoint(config.ckpt_path, folder, runs)
     if config.test and not config.train and checkpoint is None:
         raise ConfigError("train=false test=true needs ckpt_path=… to test")
+    keep_metrics(folder)
     quiet_libraries()
     with one_job():
         join_processes(folder, checkpoint)
@@ -166,7 +166,9 @@ def fit(
 ) -> None:
     """Train, from `checkpoint` on where there is one."""
     if checkpoint is not None:
-        log.info("going on from %s; its run keeps its best checkpoint, ours looks anew", checkpoint)
+        here = checkpoint.resolve().is_relative_to(Path(trainer.default_root_dir).resolve())
+        anew = "" if here else ", in a new directory: the best checkpoint will be of this part only"
+        log.info("going on from %s%s", checkpoint, anew)
     try:
         trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except MisconfigurationException as error:
@@ -268,6 +270,7 @@ def quiet_libraries() -> None:
         ".*module\\(s\\) in eval mode at the start.*",  # a frozen backbone is meant to be
         ".*number of training batches.*smaller than the logging interval.*",
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
+        ".*Dynamo detected a call to a `functools.lru_cache`.*",  # of recording, which may be slow
         "Experiment logs directory .* exists and is not empty.*",  # it is this run's own
         "The dirpath has changed from .*",  # said in `fit`, in words of ours
     ):

@@ -252,8 +252,8 @@ class CaptionDataModule(L.LightningDataModule):
 
     def _check_transform(self, name: str, transform: Transform) -> None:
         """Try a transform on the first training image: a wrong one is better known now."""
-        options = {"max_bad_fraction": self.loader.max_bad_fraction}
-        reader = SampleReader(self.splits.train, transform, self.seed, **options)
+        bad = self.loader.max_bad_fraction
+        reader = SampleReader(self.splits.train, transform, self.seed, max_bad_fraction=bad)
         try:
             image = reader[0, 0].image
         except DataError:
