@@ -130,7 +130,8 @@ class AttentionLogging(L.Callback):
 
     def _grid(self, dataset: CaptionDataset, index: int, attention: CaptionAttention) -> np.ndarray:
         """Draw every layer and head for the caption's last word, its most specific one."""
-        word = attention.words[-1]
+        spoken = [word for word in attention.words if any(c.isalnum() for c in word.text)]
+        word = (spoken or attention.words)[-1]  # not the full stop
         rows = attention.weights[:, :, list(word.tokens)].mean(2)
         return layer_head_grid(
             original(dataset, index),
