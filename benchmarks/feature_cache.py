@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from mmattn.backbones import TimmPatches
 from mmattn.cli import schema
 from mmattn.tasks.captioning import CaptioningTask
+from mmattn.training.allocator import keep_freed_memory
 from mmattn.training.feature_cache import FeatureCache
 
 
@@ -48,6 +49,7 @@ def main() -> None:
     if "MMATTN_DATA" not in os.environ:
         raise SystemExit("set MMATTN_DATA to the folder that holds flickr8k/ and weights/")
     torch.set_num_threads(arguments.threads)
+    keep_freed_memory()  # as a run does
     task, data = build(arguments.images)
 
     patches = task.model.vision.patches

@@ -76,6 +76,9 @@ class FeatureCache:
                 "whose patches are a TimmPatches with frozen: true, or set feature_cache=null"
             )
         self.folder, self.backbone, self.transform = Path(folder), backbone, transform
+        # Channels last: convolutions of a CPU and of tensor cores are faster so. Only the frozen
+        # part, and not under inference mode: what learns must stay an ordinary tensor.
+        backbone.backbone.to(device=device, memory_format=torch.channels_last)
         self.batch_size, self.device = batch_size, device
         self._weights = _hash_weights(backbone)
         self._sets: dict[int, FeatureSet] = {}
@@ -126,8 +129,6 @@ class FeatureCache:
 
     @torch.inference_mode()
     def _encode(self, images: list[Tensor]) -> np.ndarray:
-        # Channels last: convolutions of a CPU and of tensor cores are faster so.
-        self.backbone.to(self.device).to(memory_format=torch.channels_last)
         batch = torch.stack([self.transform(image) for image in images])
         batch = batch.to(self.device, memory_format=torch.channels_last)
         return self.backbone.features(batch).half().cpu().numpy()
