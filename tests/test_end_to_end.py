@@ -1,0 +1,120 @@
+"""The command that users type, whole, with everything made small."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SMALL = [
+    "data.source.fonts=[DejaVuSans,DejaVuSerif]",
+    "data.source.held_out_fonts=[DejaVuSans-Bold]",
+    "model.vision.patches.dim=16",
+    "model.vision.patches.channels_out=[8,8]",
+    "model.text.dim=16",
+    "model.text.depth=2",
+    "model.text.context_dim=16",
+    "trainer.accelerator=cpu",
+    "trainer.max_epochs=1",
+    "trainer.check_val_every_n_epoch=1",
+    "trainer.limit_train_batches=8",
+    "callbacks.attention.probe_size=2",
+    "callbacks.attention.test_images=2",
+]
+PROMISED = [
+    "test/fonts/exact_match",
+    "test/fonts/cider",
+    "test/compositions/exact_match",
+    "test/compositions/cider",
+    "attention/pointing",
+    "attention/pointing_chance",
+    "attention/energy_ratio",
+    "train/seconds",
+    "train/captions_per_second",
+]
+
+
+def train(folder, *overrides, code=0):
+    """Run train.py in `folder`, in a process of its own as a user does."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "MMATTN"))}
+    done = subprocess.run(
+        [sys.executable, str(REPOSITORY / "train.py"), *SMALL, *overrides],
+        cwd=folder,
+        env=environment | {"PYTHONPATH": str(REPOSITORY), "PYTHONWARNINGS": ""},
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
+    return done
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The finished run's folder and what it printed."""
+    folder = tmp_path_factory.mktemp("empty folder")  # with a space in its name
+    done = train(folder)
+    (path,) = folder.glob("logs/caption/runs/*")
+    return path, done.stdout
+
+
+def test_results_are_flat_finite_numbers_and_hold_what_was_promised(run):
+    results = json.loads((run[0] / "results.json").read_text())
+    assert not set(PROMISED) - set(results)
+    assert all(isinstance(value, float) and math.isfinite(value) for value in results.values())
+    assert 0 < results["attention/pointing_chance"] < 0.1
+    assert results["train/captions_per_second"] > 0
+
+
+def test_the_run_directory_holds_what_the_readme_lists(run):
+    folder = run[0]
+    listed = ["config.yaml", "metrics.csv", "train.log", "training_curve.png", ".hydra/config.yaml"]
+    assert [name for name in listed if not (folder / name).is_file()] == []
+    assert list(folder.glob("checkpoints/*.ckpt"))
+
+
+def test_every_picture_has_its_numbers(run):
+    strips = [p for p in run[0].rglob("attention/**/*.png") if not p.stem.endswith("-heads")]
+    assert len(strips) == 2 + 2 * 2  # the probe set once, and two test sets
+    for path in strips:
+        assert np.asarray(Image.open(path)).ndim == 3
+        with np.load(path.with_suffix(".npz")) as numbers:  # never pickled
+            weights, grid = numbers["weights"], tuple(numbers["grid"])
+        assert grid == (8, 8)
+        assert weights.shape[:2] == (2, 4)  # layers, heads
+        assert weights.sum(-1) == pytest.approx(1.0, abs=1e-5)
+    assert list(run[0].rglob("*-heads.png"))
+
+
+def test_it_ends_with_captions_results_and_where_to_look(run):
+    for said in ("captions of unseen images", "test/fonts/exact_match", "attention maps"):
+        assert said in run[1]
+
+
+def test_a_mistake_is_one_line(tmp_path):
+    done = train(tmp_path, "model.text.block.heads=5", code=2)
+    assert [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert "Traceback" not in done.stderr
+    assert "16" in done.stderr
+    assert "5" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_sweep_over_two_processes_makes_one_folder_a_point(tmp_path):
+    train(
+        tmp_path,
+        *("-m", "model.text.depth=1,2", "trainer=ddp", "trainer.devices=2"),
+        "trainer.enable_progress_bar=false",
+    )
+    points = sorted(tmp_path.glob("logs/caption/multiruns/*/[0-9]*"))
+    assert [point.name for point in points] == ["0", "1"]
+    for point in points:
+        assert set(PROMISED) <= set(json.loads((point / "results.json").read_text()))
+    assert not list(tmp_path.glob("logs/caption/runs/*"))
