@@ -93,6 +93,8 @@ class CaptionDataModule(L.LightningDataModule):
         self.max_length, self.seed, self.truncate = max_length, seed, truncate
         self.root = root
         self._features_of: Callable[[CaptionDataset], CaptionDataset] | None = None
+        self._train_loader: StatefulLoader | None = None
+        self._position: dict[str, int] | None = None
         self._splits: Splits | None = None
         self._tokenizer: CaptionTokenizer | None = None
 
@@ -153,7 +155,12 @@ class CaptionDataModule(L.LightningDataModule):
         )
         trainer = self.trainer
         overfitting = trainer is not None and getattr(trainer, "overfit_batches", 0) > 0
-        return self._loader(reader, options.batch_size, shuffle=not overfitting, drop_last=True)
+        loader = self._loader(reader, options.batch_size, shuffle=not overfitting, drop_last=True)
+        if self._position is not None:
+            loader.load_state_dict(self._position)
+            self._position = None
+        self._train_loader = loader
+        return loader
 
     def val_dataloader(self) -> StatefulLoader:
         """Return the validation batches: no augmentation, all references."""
@@ -164,11 +171,13 @@ class CaptionDataModule(L.LightningDataModule):
         return [self._evaluation(dataset) for dataset in self.splits.test.values()]
 
     def state_dict(self) -> dict[str, int]:
-        """Return what must be the same for a resumed run to see the same batches.
+        """Return which training batch comes next, and what decides which samples it holds.
 
-        The loader's own state says so too, but Lightning does not hand that back from a checkpoint
-        written at the end of an epoch.
+        Lightning saves the loader's state too, but does not hand it back where a learning-rate
+        schedule asks for the run's length: that makes the loader before the state is there.
         """
+        if self._train_loader is not None:
+            return self._train_loader.state_dict()
         return self.order(1 if self.trainer is None else self.trainer.world_size)
 
     def order(self, world_size: int) -> dict[str, int]:
@@ -180,8 +189,9 @@ class CaptionDataModule(L.LightningDataModule):
         }
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Refuse to go on with other data, another global batch or another seed."""
+        """Go on where the state was taken; refuse other data, global batches and seeds."""
         check_same_order(state_dict, self.state_dict())
+        self._position = state_dict if "epoch" in state_dict else None
 
     def collate(self, samples: list[Sample]) -> CaptionBatch:
         """Pad captions, and shift them into labels: the only place that does."""

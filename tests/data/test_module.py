@@ -7,7 +7,7 @@ from mmattn.batch import IGNORE
 from mmattn.data.dataset import Splits
 from mmattn.data.module import CaptionDataModule, LoaderOptions, TokenizerOptions
 from mmattn.data.transforms import ToNormalised
-from mmattn.errors import CheckpointError, DataError
+from mmattn.errors import CheckpointError, ConfigError, DataError
 
 LENGTH = 10
 
@@ -112,6 +112,28 @@ def test_or_cut_with_its_end_token_kept(caplog):
     rows = batch.labels[batch.valid.any(-1)]
     ends = [row[row != IGNORE][-1].item() for row in rows]
     assert set(ends) == {data.tokenizer.end_id}
+
+
+@pytest.mark.parametrize(
+    ("transform", "said"),
+    [
+        (v2.Resize((4, 6)), r"torch.uint8 \(3, 4, 6\).* needs floats \(3, 8, 8\)"),
+        (v2.Identity(), r"torch.uint8"),
+        (v2.CenterCrop((8, 4)), r"\(3, 8, 4\)"),
+        (v2.RandomCrop(9), r"fails: Required crop size"),
+    ],
+)
+@pytest.mark.parametrize("which", ["train_transform", "eval_transform"])
+def test_a_transform_that_does_not_suit_the_model_is_refused_before_training(
+    which, transform, said
+):
+    with pytest.raises(ConfigError, match=f"data.{which} .*{said}"):
+        module(**{which: transform}).read()
+
+
+def test_the_order_depends_on_the_number_of_ranks():
+    assert module().order(2) == module(loader={"batch_size": 8}).order(1)
+    assert module().order(2) != module().order(1)
 
 
 def test_a_state_of_other_data_is_refused():

@@ -54,6 +54,12 @@ def test_offsets_cover_the_text_in_order(tokenizer, text):
     assert all(a[1] == b[0] for a, b in itertools.pairwise(spans))
 
 
+@pytest.mark.parametrize("written", [[], ["end"], ["begin", "end"]])
+def test_an_empty_caption_has_no_offsets(tokenizer, written):
+    special = {"begin": tokenizer.begin_id, "end": tokenizer.end_id}
+    assert tokenizer.offsets([special[name] for name in written]) == []
+
+
 def test_offsets_of_a_known_word(tokenizer):
     text = CAPTIONS[0]
     spans = tokenizer.offsets(tokenizer.encode(text))
