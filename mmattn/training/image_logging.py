@@ -25,10 +25,13 @@ def log_images(
 
 
 def same_size(pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return the pictures on white paper as large as the largest: W&B shows a list in one size."""
+    """Return the pictures on paper as large as the largest: W&B shows a list in one size.
+
+    The paper has the colour of the picture's last corner.
+    """
     height = max(picture.shape[0] for picture in pictures)
     width = max(picture.shape[1] for picture in pictures)
-    sheets = [np.full((height, width, 3), 255, np.uint8) for _ in pictures]
+    sheets = [np.full((height, width, 3), picture[-1, -1], np.uint8) for picture in pictures]
     for sheet, picture in zip(sheets, pictures, strict=True):
         sheet[: picture.shape[0], : picture.shape[1]] = picture
     return sheets

@@ -39,12 +39,14 @@ def test_the_program_is_asked_for_tokens_and_its_last_line_is_the_score(install)
 
 
 def test_the_questions_hold_tokens_between_separators(install, tmp_path):
-    install(f'print(line, file=open("{tmp_path}/log", "a")); print("1\\n1\\n1", flush=True)')
+    answer = 'print("9 9" if kind == "SCORE" else "1\\n1", flush=True)'
+    # The question is on disk before it is answered: after the last answer the program is ended.
+    install(f'open("{tmp_path}/log", "a").write(line); {answer}')
     assert meteor(REFERENCES[:1], PREDICTIONS[:1]) == 1
     asked = [line for line in (tmp_path / "log").read_text().splitlines() if line]
     assert asked == [
         "SCORE ||| a dog 's bone ||| the bone | of a dog ||| a bone | | | of the dog",
-        "EVAL ||| 1",
+        "EVAL ||| 9 9",
     ]
 
 

@@ -6,6 +6,8 @@ from mmattn.errors import ConfigError
 from mmattn.patches import ConvStem
 from mmattn.training.freezing import Freeze, matching
 
+pytestmark = pytest.mark.filterwarnings("ignore:Found .* in eval mode at the start of training")
+
 
 @pytest.fixture
 def run(make_data, make_task, make_trainer):

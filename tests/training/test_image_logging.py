@@ -3,16 +3,17 @@ import numpy as np
 from mmattn.training.image_logging import same_size
 
 
-def test_pictures_get_white_paper_and_keep_their_pixels():
+def test_pictures_get_paper_of_their_own_colour_and_keep_their_pixels():
     wide = np.full((2, 5, 3), 7, np.uint8)
+    wide[-1, -1] = [1, 2, 3]
     tall = np.full((4, 3, 3), 9, np.uint8)
     a, b = same_size([wide, tall])
     assert a.shape == b.shape == (4, 5, 3)
     assert a.dtype == b.dtype == np.uint8
     assert (a[:2] == wide).all()
-    assert (a[2:] == 255).all()
+    assert (a[2:] == [1, 2, 3]).all()
     assert (b[:, :3] == tall).all()
-    assert (b[:, 3:] == 255).all()
+    assert (b[:, 3:] == 9).all()
 
 
 def test_equal_sizes_stay_as_they_are():

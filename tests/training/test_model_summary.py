@@ -1,5 +1,4 @@
 import pytest
-from rich.console import Console
 
 from mmattn.training.model_summary import ModelSize, size_table
 
@@ -29,4 +28,3 @@ def test_it_is_printed_before_training(make_data, make_task, make_trainer, capsy
     data = make_data()
     make_trainer(ModelSize(max_depth=1)).fit(make_task(data), datamodule=data)
     assert "VisionTransformer" in capsys.readouterr().out
-    assert Console is not None
