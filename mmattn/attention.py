@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmattn.positions import Rotation, rotate
-from mmattn.recorder import Tap
+from mmattn.taps import AttentionCall, Tap
 
 
 class KeyValues(NamedTuple):
@@ -150,7 +150,7 @@ class Attention(nn.Module):
 
         `kv` may have fewer rows than x: with R = B·N, the N captions (or beams) of an image become
         N·T query rows against that image's keys, and nothing is copied N times. `mask` broadcasts
-        to [B, H, N·T, S]. `tap` receives the very q and k that the kernel consumes.
+        to [B, H, N·T, S]. `tap` receives the very q, k and v that the kernel consumes.
         """
         rows = kv.k.shape[0]
         if x.shape[0] % rows:
@@ -162,5 +162,6 @@ class Attention(nn.Module):
         dropout = self.dropout if self.training else 0.0
         out = attend(q, kv.k, kv.v, mask, causal=causal, dropout=dropout)
         if tap is not None:
-            tap.record(q, kv.k, join_masks(mask, causal, q.shape[2], kv.k.shape[2], q.device))
+            mask = join_masks(mask, causal, q.shape[2], kv.k.shape[2], q.device)
+            tap.record(AttentionCall(q, kv.k, kv.v, out, mask))
         return self.to_out(out.transpose(1, 2).reshape(x.shape))

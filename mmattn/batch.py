@@ -7,6 +7,7 @@ of one head · L layers · V vocabulary · W words.
 Masks are boolean and True means "may attend"; `valid` is True on real tokens.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -53,3 +54,18 @@ class CaptionBatch:
             for name in ("images", "tokens", "labels", "valid")
         }
         return replace(self, **moved)
+
+    def with_captions(self, captions: Sequence[Sequence[int]], begin_id: int) -> "CaptionBatch":
+        """Return the batch with one other caption for each image: token ids, written one by one.
+
+        `captions` have no begin token; what an image's caption says is in no reference.
+        """
+        longest = max((len(ids) for ids in captions), default=0) or 1
+        tokens = torch.full((len(captions), 1, longest), begin_id)
+        labels = torch.full((len(captions), 1, longest), IGNORE)
+        for b, ids in enumerate(captions):
+            written = torch.tensor(list(ids), dtype=torch.long)
+            tokens[b, 0, 1 : len(ids)] = written[:-1]
+            labels[b, 0, : len(ids)] = written
+        tokens, labels = tokens.to(self.images.device), labels.to(self.images.device)
+        return replace(self, tokens=tokens, labels=labels, valid=labels != IGNORE)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from mmattn.attention import Attention, KeyValues, make_norm
 from mmattn.positions import Rotation
-from mmattn.recorder import Scope
+from mmattn.taps import Scope
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mmattn.attention import KeyValues
-from mmattn.batch import ImageTokens
-from mmattn.recorder import Recorder
+from mmattn.batch import CaptionBatch, ImageTokens
+from mmattn.taps import Listener
 from mmattn.text import TextTransformer
 from mmattn.vision import VisionTransformer
 
@@ -30,16 +30,22 @@ class Captioner(nn.Module):
         self.bridge = nn.Identity() if same else nn.Linear(vision.dim, text.context_dim)
 
     def encode(
-        self, images: Float[Tensor, "B C height width"], recorder: Recorder | None = None
+        self, images: Float[Tensor, "B C height width"], recorder: Listener | None = None
     ) -> ImageTokens:
         """Encode images."""
         return self.connect(self.vision(images, recorder))
 
     def encode_features(
-        self, features: Float[Tensor, "B F h w"], recorder: Recorder | None = None
+        self, features: Float[Tensor, "B F h w"], recorder: Listener | None = None
     ) -> ImageTokens:
         """Encode images of which the frozen features are at hand (see `FeatureCache`)."""
         return self.connect(self.vision.encode_features(features, recorder))
+
+    def encode_batch(self, batch: CaptionBatch, recorder: Listener | None = None) -> ImageTokens:
+        """Encode a batch's images, or finish the encoding of their cached features."""
+        if batch.cached:
+            return self.encode_features(batch.images, recorder)
+        return self.encode(batch.images, recorder)
 
     def connect(self, image: ImageTokens) -> ImageTokens:
         """Bring the encoder's width to the one that the decoder attends to."""
@@ -53,7 +59,7 @@ class Captioner(nn.Module):
         self,
         image: ImageTokens,
         tokens: Int[Tensor, "B N T"],
-        recorder: Recorder | None = None,
+        recorder: Listener | None = None,
     ) -> Float[Tensor, "B N T D"]:
         """Return the decoder's hidden states for N captions of each image, padded on the right.
 
@@ -71,7 +77,7 @@ class Captioner(nn.Module):
         self,
         images: Float[Tensor, "B C height width"],
         tokens: Int[Tensor, "B N T"],
-        recorder: Recorder | None = None,
+        recorder: Listener | None = None,
     ) -> Float[Tensor, "B N T V"]:
         """Return the scores of the next token at every place of every caption."""
         return self.logits(self.decode(self.encode(images, recorder), tokens, recorder))

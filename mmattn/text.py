@@ -9,7 +9,7 @@ from mmattn.attention import KeyValues, make_norm, padding_mask
 from mmattn.blocks import Block, BlockOptions
 from mmattn.initialisation import initialise
 from mmattn.positions import LearnedPositions, sinusoids, text_rotation
-from mmattn.recorder import Recorder
+from mmattn.taps import Listener
 
 Cache = list[KeyValues]  # one entry a layer: the keys and values of all tokens so far
 
@@ -73,7 +73,7 @@ class TextTransformer(nn.Module):
         *,
         valid: Bool[Tensor, "R T"] | None = None,
         memory_mask: Bool[Tensor, "..."] | None = None,
-        recorder: Recorder | None = None,
+        recorder: Listener | None = None,
     ) -> Float[Tensor, "R T D"]:
         """Return the last hidden states of whole texts.
 
@@ -90,7 +90,7 @@ class TextTransformer(nn.Module):
         memory: list[KeyValues] | None = None,
         *,
         memory_mask: Bool[Tensor, "..."] | None = None,
-        recorder: Recorder | None = None,
+        recorder: Listener | None = None,
     ) -> tuple[Float[Tensor, "R T D"], Cache]:
         """Return the hidden states of the T newest tokens, and the cache that includes them."""
         return self._run(tokens, cache, memory, None, memory_mask, recorder)

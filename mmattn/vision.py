@@ -14,7 +14,7 @@ from mmattn.blocks import Block, BlockOptions
 from mmattn.initialisation import initialise
 from mmattn.patches import PatchEmbedding
 from mmattn.positions import Rotation, image_rotation, image_sinusoids, resize_positions
-from mmattn.recorder import Recorder
+from mmattn.taps import Listener
 
 
 class VisionTransformer(nn.Module):
@@ -71,13 +71,13 @@ class VisionTransformer(nn.Module):
         initialise(self, depth, keep=patches.backbone if isinstance(patches, TimmPatches) else None)
 
     def forward(
-        self, images: Float[Tensor, "B C height width"], recorder: Recorder | None = None
+        self, images: Float[Tensor, "B C height width"], recorder: Listener | None = None
     ) -> ImageTokens:
         """Return the encoded tokens of images of any size that the patch embedding accepts."""
         return self.encode_patches(self.patches(images), recorder)
 
     def encode_features(
-        self, features: Float[Tensor, "B F h w"], recorder: Recorder | None = None
+        self, features: Float[Tensor, "B F h w"], recorder: Listener | None = None
     ) -> ImageTokens:
         """Return the encoded tokens of a frozen backbone's feature map (see `TimmPatches`)."""
         if not isinstance(self.patches, TimmPatches):
@@ -85,7 +85,7 @@ class VisionTransformer(nn.Module):
         return self.encode_patches(self.patches.project(features), recorder)
 
     def encode_patches(
-        self, patches: Float[Tensor, "B D h w"], recorder: Recorder | None = None
+        self, patches: Float[Tensor, "B D h w"], recorder: Listener | None = None
     ) -> ImageTokens:
         """Return the encoded tokens of embedded patches."""
         grid = (patches.shape[-2], patches.shape[-1])

@@ -243,8 +243,6 @@ def test_a_subset_of_heads_takes_its_own_masks():
         (["text.*.cross"], ["text.0.cross", "text.1.cross"]),
         (["vision.1.*", "text.0.self"], ["vision.1.self", "text.0.self"]),
         (["*.0.*"], ["vision.0.self", "text.0.self", "text.0.cross"]),
-        (["Text.*"], []),
-        ([], []),
     ],
 )
 def test_sites_are_glob_patterns(sites, recorded):
@@ -263,15 +261,80 @@ def test_stack_puts_layer_by_layer():
 
 def test_stack_refuses_what_was_not_recorded():
     recorder = Recorder(["text.0.cross"])
-    with pytest.raises(
-        ValueError, match=r"nothing recorded at 'text\.\*\.cross'; recorded: nothing"
-    ):
+    with pytest.raises(ValueError, match=r"no attention ran at 'text\.0\.cross'; .* no site$"):
         recorder.stack("text.*.cross")
     make_captioner()(*make_batch(), recorder)
     with pytest.raises(ValueError, match=r"recorded: text\.0\.cross$"):
         recorder.stack("vision.*.self")
+    assert torch.equal(recorder.stack("text.*.cross")[0], recorder.maps["text.0.cross"])
     recorder.clear()
-    assert recorder.maps == {}
+    with pytest.raises(ValueError, match="it ran at: no site"):
+        _ = recorder.maps
+
+
+def test_a_site_that_does_not_exist_is_answered_with_those_that_do():
+    recorder = Recorder(["text.*.cross", "text.2.cross"])
+    make_captioner()(*make_batch(), recorder)
+    with pytest.raises(
+        ValueError, match=r"'text\.2\.cross'; it ran at: vision\.0\.self, .*1\.cross"
+    ):
+        _ = recorder.maps
+    with pytest.raises(ValueError, match="sites is empty"):
+        Recorder([])
+
+
+def test_only_the_rows_and_heads_asked_for_are_kept():
+    everything, some = Recorder(["*"]), Recorder(["*"], [3, -4], rows=[0, -1])
+    model = make_captioner().eval()
+    model(*make_batch(), everything)
+    model(*make_batch(), some)
+    for site, maps in some.maps.items():
+        expected = everything.maps[site][:, [3, 0]][:, :, [0, -1]]
+        torch.testing.assert_close(maps, expected, atol=1e-7, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"heads": [4]}, r"heads=\[4\], but vision\.0\.self has 4 heads: 4 is not one"),
+        ({"rows": [0, -10]}, r"rows=\[0, -10\], but vision\.0\.self has 9 rows: -10 is not one"),
+    ],
+)
+def test_a_head_or_a_row_that_does_not_exist_is_named(options, said):
+    with pytest.raises(ValueError, match=said):
+        make_captioner()(*make_batch(), Recorder(["*"], **options))
+
+
+def test_over_budget_says_what_is_needed_and_what_to_reduce():
+    model, batch = make_captioner().eval(), make_batch()
+    needed = sum(maps.nbytes for maps in recorded(model, batch, None).maps.values()) / 2**20
+    assert recorded(model, batch, needed).maps
+    small = recorded(model, batch, needed / 2)
+    with pytest.raises(
+        ValueError, match=rf"6 sites needs {needed:.1f} MB and .* fewer sites, heads"
+    ):
+        _ = small.maps
+    half = recorded(model, batch, needed / 2, dtype=torch.float16)
+    assert all(maps.dtype == torch.float16 for maps in half.maps.values())
+
+
+def recorded(model, batch, budget, dtype=None):
+    recorder = Recorder(["*"], dtype=dtype, budget_mb=budget)
+    model(*batch, recorder)
+    return recorder
+
+
+def test_a_number_added_to_the_scores_and_a_scale_of_its_own():
+    torch.manual_seed(0)
+    q, k, bias = torch.randn(2, 3, 4, 5), torch.randn(2, 3, 6, 5), torch.randn(3, 4, 6)
+    bias[0, 1] = float("-inf")
+    bias[1, :, 2] = float("-inf")
+    weights = attention_weights(q, k, bias, 0.3)
+    kernel = torch.nn.functional.scaled_dot_product_attention
+    values = torch.eye(6).expand(2, 3, 6, 6)
+    expected = kernel(q, k, values, attn_mask=bias.expand(2, 3, 4, 6), scale=0.3)
+    torch.testing.assert_close(weights, expected)
+    assert torch.equal(weights[:, 0, 1], torch.zeros(2, 6))
 
 
 def test_the_calls_of_cached_decoding_follow_each_other_with_later_keys_zero():

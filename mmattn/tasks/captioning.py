@@ -73,9 +73,7 @@ class CaptioningTask(L.LightningModule):
 
     def encode(self, batch: CaptionBatch) -> ImageTokens:
         """Encode the batch's images, or finish the encoding of their cached features."""
-        if batch.cached:
-            return self.model.encode_features(batch.images)
-        return self.model.encode(batch.images)
+        return self.model.encode_batch(batch)
 
     def token_losses(
         self, image: ImageTokens, batch: CaptionBatch
