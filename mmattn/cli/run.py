@@ -2,7 +2,6 @@
 
 import logging
 import shutil
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,11 +9,8 @@ from typing import Any
 
 import lightning as L
 import torch
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
@@ -22,12 +18,14 @@ from rich.syntax import Syntax
 
 from mmattn.captioner import Captioner
 from mmattn.cli.arguments import check_arguments
+from mmattn.cli.build import build, build_task, build_trainer
 from mmattn.cli.distributed import check_ranks, join_processes, one_job, quiet_other_ranks
+from mmattn.cli.quiet import quiet_libraries
 from mmattn.cli.report import report
 from mmattn.cli.suggest import one_line
 from mmattn.cli.targets import check_targets
 from mmattn.data.module import CaptionDataModule
-from mmattn.errors import ConfigError, UserError
+from mmattn.errors import ConfigError
 from mmattn.tasks.captioning import CaptioningTask
 from mmattn.training.allocator import keep_freed_memory
 from mmattn.training.checkpoints import check_checkpoint, find_checkpoint, load_weights
@@ -88,63 +86,6 @@ def train_and_test(config: DictConfig, folder: Path, checkpoint: Path | None) ->
             test(trainer, task, data, checkpoint, trained=config.train)
             metrics |= trainer.callback_metrics
         return finish(trainer, config, folder, metrics)
-
-
-def build(config: DictConfig, key: str) -> Any:
-    """Instantiate one part; what its constructor refuses is a mistake in the input."""
-    try:
-        return instantiate(config, _convert_="all")
-    except InstantiationException as error:
-        cause = error.__cause__
-        if cause is None:
-            raise
-        if isinstance(cause, UserError):
-            raise UserError(str(cause)) from error
-        lines = str(error).splitlines()
-        where = next((line[10:] for line in lines if line.startswith("full_key: ")), key)
-        expected = (ValueError, TypeError, ImportError, OSError, MisconfigurationException)
-        kind = "" if isinstance(cause, expected) else f"{type(cause).__name__}: "
-        raise ConfigError(f"{where}: {kind}{one_line(str(cause))}") from error
-
-
-def build_task(config: DictConfig, model: Captioner, data: CaptionDataModule) -> CaptioningTask:
-    """Build the task around the model; `compile` replaces the model's forward passes in place."""
-    if config.compile:
-        model.vision.compile()
-        model.text.compile()
-    return CaptioningTask(
-        model,
-        data.tokenizer,
-        build(config.optimizer, "optimizer"),
-        build(config.scheduler, "scheduler") if config.scheduler else None,
-        max_length=data.max_length,
-        test_names=data.test_names,
-        **config.task,
-    )
-
-
-def build_trainer(config: DictConfig) -> L.Trainer:
-    """Build the trainer with its callbacks and loggers."""
-    loggers = [build(part, f"logger.{name}") for name, part in (config.logger or {}).items()]
-    for logger in loggers:  # W&B 0.31 warns of a setting that Lightning 2.6 hands it unasked
-        getattr(logger, "_wandb_init", {}).pop("anonymous", None)
-    # Lightning refuses a callback beside the setting that makes it idle.
-    idle: list[type] = []
-    if not config.trainer.enable_progress_bar:
-        idle.append(RichProgressBar)
-    if not config.trainer.enable_checkpointing:
-        idle.append(ModelCheckpoint)
-    if not loggers:
-        idle.append(LearningRateMonitor)
-    built = [build(part, f"callbacks.{name}") for name, part in (config.callbacks or {}).items()]
-    partial = instantiate(config.trainer, _partial_=True, _convert_="all")
-    try:
-        return partial(
-            callbacks=[callback for callback in built if not isinstance(callback, tuple(idle))],
-            logger=loggers or False,
-        )
-    except (ValueError, TypeError, MisconfigurationException) as error:
-        raise ConfigError(f"trainer: {one_line(str(error))}") from error
 
 
 def use_feature_cache(
@@ -261,18 +202,3 @@ def keep_metrics(folder: Path) -> None:
     metrics = folder / "metrics.csv"
     if metrics.exists():
         metrics.rename(folder / f"metrics-until-{metrics.stat().st_mtime_ns}.csv")
-
-
-def quiet_libraries() -> None:
-    """Silence advice that does not apply here, and say once what Lightning would say twice."""
-    for message in (
-        ".*does not have many workers.*",  # small images: reading costs less than a worker
-        ".*module\\(s\\) in eval mode at the start.*",  # a frozen backbone is meant to be
-        ".*number of training batches.*smaller than the logging interval.*",
-        ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
-        ".*Dynamo detected a call to a `functools.lru_cache`.*",  # of recording, which may be slow
-        "Experiment logs directory .* exists and is not empty.*",  # it is this run's own
-        "The dirpath has changed from .*",  # said in `fit`, in words of ours
-    ):
-        warnings.filterwarnings("ignore", message=message)
-    logging.getLogger("lightning").handlers.clear()  # Hydra's print it too, and keep it in the log

@@ -37,6 +37,21 @@ def find_checkpoint(wanted: str | None, folder: Path, runs: Path) -> Path | None
     return path
 
 
+def best_checkpoint(folder: Path) -> Path | None:
+    """Return the best checkpoint of a run's `checkpoints` folder by the metric it watched.
+
+    Which one that is stands in `last.ckpt`; without that metric it is `last.ckpt` itself. None
+    where the folder holds no checkpoint.
+    """
+    last = folder / "last.ckpt"
+    if not last.is_file():
+        return max(folder.glob("*.ckpt"), key=lambda path: path.stat().st_mtime, default=None)
+    states = read_checkpoint(last).get("callbacks", {})
+    names = [Path(state.get("best_model_path") or "").name for state in states.values()]
+    best = [folder / name for name in names if name and (folder / name).is_file()]
+    return best[0] if best else last
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Return a checkpoint's content; only tensors and plain values are read.
 

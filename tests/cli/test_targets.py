@@ -55,7 +55,7 @@ def test_everything_that_our_own_files_name_may_be_built():
         "mmattn",
         "mmattn.cli.targets.importlib.import_module",
         "mmattn.cli.targets.resolve",  # ours, but it imports what it is told to
-        "mmattn.cli.run.build",
+        "mmattn.cli.build.build",
         "mmattn.weights.torch.load",
         "mmattn.weights.Tensor",  # reachable through us, and not ours
         "mmattn.errors",

@@ -1,0 +1,69 @@
+import pytest
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
+from omegaconf import OmegaConf
+
+from mmattn.cli.build import build, build_trainer
+from mmattn.cli.run import callbacks
+from mmattn.errors import ConfigError, UserError
+
+
+def names(callbacks):
+    return {type(callback) for callback in callbacks}
+
+
+def test_a_part_is_built():
+    config = OmegaConf.create(
+        {"_target_": "mmattn.patches.LinearPatches", "patch_size": 4, "dim": 8}
+    )
+    assert build(config, "x").dim == 8
+
+
+@pytest.mark.parametrize(
+    ("part", "error", "said"),
+    [
+        (
+            {"_target_": "mmattn.data.tokenizer.CaptionTokenizer.load", "path": "absent.json"},
+            UserError,
+            "^absent.json: no such file",
+        ),
+        (
+            {"_target_": "mmattn.patches.ConvStem", "channels_out": [1], "strides": [], "dim": 4},
+            ConfigError,
+            "^model.inner: channels_out has 1 entries",
+        ),
+        (
+            {"_target_": "mmattn.patches.LinearPatches", "patch_size": 4},
+            ConfigError,
+            "^model.inner: .*missing .* argument: 'dim'",
+        ),
+        (
+            {"_target_": "mmattn.patches.LinearPatches", "patch_size": 4, "dim": -1},
+            ConfigError,
+            "^model.inner: RuntimeError: .*negative dimension",
+        ),
+    ],
+)
+def test_what_a_constructor_refuses_is_one_line_with_the_key(part, error, said):
+    root = OmegaConf.create({"model": {"inner": part}})
+    with pytest.raises(error, match=said) as caught:
+        build(root.model.inner, "model.inner")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_callback_stays_away_where_the_trainer_has_no_use_for_it(composed):
+    kinds = {RichProgressBar, ModelCheckpoint, LearningRateMonitor}
+    everything = build_trainer(composed("trainer.accelerator=cpu"))
+    assert kinds <= names(callbacks(everything))
+    quiet = build_trainer(
+        composed(
+            *("trainer.accelerator=cpu", "logger=none"),
+            *("trainer.enable_progress_bar=false", "trainer.enable_checkpointing=false"),
+        )
+    )
+    assert not kinds & names(callbacks(quiet))
+
+
+def test_wandb_is_not_told_what_it_warns_of(composed, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    (logger,) = build_trainer(composed("trainer.accelerator=cpu", "logger=wandb")).loggers
+    assert "anonymous" not in logger._wandb_init
