@@ -1,16 +1,12 @@
-"""Laying out a picture page: cells in rows, a header and small print, text that fits."""
+"""Laying out a picture page: cells in rows, a header and small print."""
 
-from bisect import bisect_right
 from collections.abc import Sequence
-from functools import lru_cache
-from math import ceil
-from pathlib import Path
 
-import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
-Colour = tuple[int, int, int]
+from mmattn.maps.text import Colour, wrapped, write
+
 Line = tuple[str, str, int, bool]  # label, text, font size, bold
 
 # The paper is not quite white: a white picture must show where it ends.
@@ -42,9 +38,12 @@ def page(header: Sequence[Line], body: Image.Image, notes: Sequence[str]) -> np.
     width = max(body.width, 560)
     small = _text_block([("", note, 11, False) for note in notes], width, FAINT)
     parts = [part for part in (_text_block(header, width), body, small) if part.height]
-    inside = tiled(parts, 1)
-    sheet = Image.new("RGB", (inside.width + 2 * MARGIN, inside.height + 2 * MARGIN), PAPER)
-    sheet.paste(inside, (MARGIN, MARGIN))
+    height = sum(part.height for part in parts) + GAP * (len(parts) - 1)
+    sheet = Image.new("RGB", (width + 2 * MARGIN, height + 2 * MARGIN), PAPER)
+    top = MARGIN
+    for part in parts:
+        sheet.paste(part, (MARGIN, top))
+        top += part.height + GAP
     return np.asarray(sheet)
 
 
@@ -52,9 +51,9 @@ def _text_block(rows: Sequence[Line], width: int, colour: Colour = INK) -> Image
     """Lines of text beside their labels; long ones wrap."""
     indent = 90 if any(label for label, *_ in rows) else 0
     lines = [
-        (label if first else "", line, size, bold)
+        (label if i == 0 else "", line, size, bold)
         for label, text, size, bold in rows
-        for first, line in _wrapped(text, _font(size, bold), width - indent)
+        for i, line in enumerate(wrapped(text, size, bold, width - indent))
     ]
     block = Image.new("RGB", (width, sum(round(size * 1.5) for _, _, size, _ in lines)), PAPER)
     foot = 0
@@ -66,69 +65,7 @@ def _text_block(rows: Sequence[Line], width: int, colour: Colour = INK) -> Image
     return block
 
 
-def write(
-    sheet: Image.Image,
-    at: tuple[int, int],
-    text: str,
-    size: int,
-    colour: Colour = INK,
-    *,
-    bold: bool = False,
-    anchor: str = "la",
-) -> None:
-    """Write one line of text at a point of the sheet; `anchor` is Pillow's."""
-    font = _font(size, bold)
-    ImageDraw.Draw(sheet).text(at, _printable(text), fill=colour, font=font, anchor=anchor)
-
-
 def write_ends(sheet: Image.Image, top: int, low: str, high: str) -> None:
     """Print both ends of a colour bar."""
     write(sheet, (0, top), low, 11, FAINT)
     write(sheet, (sheet.width, top), high, 11, FAINT, anchor="ra")
-
-
-@lru_cache
-def _font(size: int, bold: bool) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans as matplotlib ships it: the same everywhere, and wide in scripts."""
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name, size)
-
-
-def _printable(text: str) -> str:
-    """The text on one line: Pillow would break it at a newline."""
-    return " ".join(text.split())
-
-
-def shortened(text: str, size: int, width: int) -> str:
-    """Return the text, cut with an ellipsis where it is wider than `width` in bold."""
-    font, text = _font(size, True), _printable(text)
-    if font.getlength(text) <= width:
-        return text
-    return text[: _fitting(text, font, width - ceil(font.getlength("\u2026")))] + "\u2026"
-
-
-def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[tuple[bool, str]]:
-    """Break a text into lines of at most `width` pixels: (is first, line).
-
-    Lines break between words, and inside a word that is longer than a line.
-    """
-    words: list[str] = []
-    for word in _printable(text).split():
-        while word:
-            fitting = _fitting(word, font, width)
-            words.append(word[:fitting])
-            word = word[fitting:]
-    lines: list[str] = []
-    for word in words:
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and font.getlength(longer) <= width:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    return [(i == 0, line) for i, line in enumerate(lines)]
-
-
-def _fitting(text: str, font: ImageFont.FreeTypeFont, width: int) -> int:
-    """How many of the first characters fit into `width` pixels; at least one."""
-    lengths = range(1, len(text) + 1)
-    return max(1, bisect_right(lengths, width, key=lambda n: font.getlength(text[:n])))

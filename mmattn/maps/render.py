@@ -6,35 +6,32 @@ attention that one patch has, and *mass*, the share that all patches have togeth
 lacks to 1 went to prefix tokens (class, registers).
 """
 
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
-import matplotlib
 import numpy as np
 from PIL import Image
 
-from mmattn.maps.geometry import Mode, Placement, Size, checked_map, patch_maps
-from mmattn.maps.page import (
-    FAINT,
-    GAP,
-    MARGIN,
-    PAPER,
-    balanced,
-    page,
-    shortened,
-    tiled,
-    write,
-    write_ends,
+from mmattn.maps.colours import as_image, blends, faded, grey, ramp
+from mmattn.maps.geometry import (
+    Mode,
+    Placement,
+    Size,
+    _pixel_edges,
+    _weights,
+    checked_map,
+    patch_maps,
 )
+from mmattn.maps.page import FAINT, GAP, INK, MARGIN, PAPER, balanced, page, tiled, write_ends
+from mmattn.maps.png import checked_picture
+from mmattn.maps.png import save_png as save_png
+from mmattn.maps.text import shortened, write, write_parts
 
 ScaleRule = Literal["each", "shared"] | float
 # A scale spans at least this many times the map's mean: what is flat looks flat.
 FLAT = 4.0
-# Opacity where there is no attention: enough to set the picture back, not to hide it.
-VEIL = 0.2
 
 
 @dataclass(frozen=True)
@@ -60,12 +57,12 @@ class Scale(NamedTuple):
     @property
     def caption(self) -> str:
         """The scale in words."""
-        return f"scale {_number(self.vmin)} to {_number(self.vmax)}, {self.numbers}"
+        return f"scale {number(self.vmin)} to {number(self.vmax)}, {' '.join(self.numbers)}"
 
     @property
-    def numbers(self) -> str:
+    def numbers(self) -> tuple[str, str]:
         """Peak and mass in words."""
-        return f"peak {_number(self.peak)}, mass {_number(self.mass)}"
+        return f"peak {number(self.peak)},", f"mass {number(self.mass)}"
 
 
 class Overlay(NamedTuple):
@@ -91,18 +88,8 @@ def overlay(
     its mean, so that a flat map looks flat. Give one `vmax` to pictures that shall be compared.
     Raises `ValueError` for any other image or map.
     """
-    image, map = _checked_image(image), checked_map(map)
-    size = (image.shape[0], image.shape[1])
-    placed = (placement or Placement.resize(size)).scaled(size)
-    scale = _scale(map, vmax)
-    heat = (placed.project(map, look.mode) - scale.vmin) / (scale.vmax - scale.vmin or 1.0)
-    heat = np.clip(heat, 0, 1)
-    colour = matplotlib.colormaps[look.colormap](heat)[..., :3] * 255
-    opacity = (VEIL + (look.alpha - VEIL) * heat)[..., None]
-    grey = (image @ np.array([0.299, 0.587, 0.114]))[..., None]
-    seen = placed.project(np.ones_like(map))[..., None]
-    picture = seen * ((1 - opacity) * grey + opacity * colour) + (1 - seen) * (0.3 * grey + 178)
-    return Overlay(np.rint(picture).astype(np.uint8), scale)
+    drawn = _overlays(checked_picture(image), [map], vmax, placement, look)[0]
+    return Overlay(np.asarray(drawn.picture), drawn.scale)
 
 
 def strip(
@@ -132,9 +119,8 @@ def strip(
     base = _resized(image, cell)
     vmax = _common_vmax(maps, scale)
     cells = [_image_cell(base, image.shape[:2], maps.shape[1:])]
-    for word, map in zip(words, maps, strict=True):
-        drawn = overlay(base, map, vmax=vmax, placement=placement, look=look)
-        cells.append(_word_cell(drawn, word, look))
+    drawn = _overlays(base, maps, vmax, placement, look)
+    cells += [_word_cell(one, word, look) for one, word in zip(drawn, words, strict=True)]
     fitting = (width - 2 * MARGIN + GAP) // (cells[0].width + GAP)
     body = tiled(cells, balanced(len(cells), fitting))
     rows = [("generated", caption, 19, True)] if caption else []
@@ -177,40 +163,73 @@ def layer_head_grid(
     side = max(base.shape[1], 80)
     cells = [_corner_cell(base, side, vmax, look)]
     cells += [_axis_cell(f"head {head}", side, cells[0].height, "ms") for head in heads]
-    for layer, row in zip(layers, maps, strict=True):
+    drawn = iter(_overlays(base, maps.reshape(-1, *grid), vmax, placement, look))
+    for layer in layers:
         cells.append(_axis_cell(f"layer {layer}", side, base.shape[0], "rm"))
-        drawn = [overlay(base, m, vmax=vmax, placement=placement, look=look) for m in row]
-        cells += [_head_cell(one, side) for one in drawn]
+        cells += [_head_cell(next(drawn), side) for _ in heads]
     header = [("", title, 19, True)] if title else []
     notes = ["below each map: its peak, its mass", *_notes(vmax, placement)]
     return page(header, tiled(cells, len(heads) + 1, gap=10), notes)
 
 
-def save_png(path: str | Path, picture: np.ndarray) -> None:
-    """Write a picture [H, W, 3] uint8 as PNG, whole or not at all; makes the folder if needed.
+class _Drawn(NamedTuple):
+    """What `Overlay` is, as a Pillow image."""
 
-    The file is written under another name in the same folder and then renamed, so a reader or a
-    killed run never sees half a picture. Raises `ValueError` for any other array.
-    """
-    path, image = Path(path), Image.fromarray(_checked_image(picture))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        # Half the time of the default level for a third more room, measured on such pictures.
-        image.save(unfinished, format="PNG", compress_level=1)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    picture: Image.Image
+    scale: Scale
 
 
-def _checked_image(image: np.ndarray) -> np.ndarray:
-    image = np.asarray(image)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise ValueError(
-            f"a picture is uint8 RGB [height, width, 3] with values 0 to 255, got {image.dtype} "
-            f"{image.shape}"
-        )
-    return image
+def _overlays(
+    image: np.ndarray,
+    maps: Sequence[np.ndarray] | np.ndarray,
+    vmax: float | None,
+    placement: Placement | None,
+    look: Look,
+) -> list[_Drawn]:
+    """Draw N maps of one size over the same image, all in one go; else as `overlay`."""
+    if not len(maps):
+        return []
+    checked = np.stack([checked_map(map) for map in maps])
+    scales = [_scale(map, vmax) for map in checked]
+    size = (image.shape[0], image.shape[1])
+    placed = (placement or Placement.resize(size)).scaled(size)
+    levels = _levels(checked, scales, placed, look.mode)
+    levels <<= 8
+    base = grey(image)
+    levels |= base
+    pixels = blends(look.colormap, look.alpha).take(levels)
+    seen = _seen(placed)
+    if not seen.all():
+        pixels = np.where(seen, pixels, faded(base))
+    return [_Drawn(as_image(one), scale) for one, scale in zip(pixels, scales, strict=True)]
+
+
+def _levels(maps: np.ndarray, scales: list[Scale], placed: Placement, mode: Mode) -> np.ndarray:
+    """Lay maps [N, h, w] on the image's pixels: their levels of heat 0 to 255, int [N, H, W]."""
+    low = np.array([scale.vmin for scale in scales])[:, None, None]
+    span = np.array([(scale.vmax - scale.vmin) or 1.0 for scale in scales])[:, None, None]
+    # Patches are scaled, not pixels: a pixel's weights sum to 1. The hair of slack keeps a map that
+    # is flat at the border of two levels from flickering between them.
+    heat = (maps - low) * (256 / span) + 1e-9
+    rows, columns = _axes(placed, (maps.shape[1], maps.shape[2]), mode)
+    pixels = rows @ heat @ columns
+    return np.clip(pixels, 0, 255, out=pixels).astype(np.intp)
+
+
+@lru_cache(maxsize=32)
+def _axes(placed: Placement, grid: Size, mode: Mode) -> tuple[np.ndarray, np.ndarray]:
+    """How much each row [H, h] and column [w, W] of patches counts for each of pixels."""
+    (height, width), (top, left, bottom, right) = placed.size, placed.box
+    rows = _weights(_pixel_edges(height, top, bottom), grid[0], mode)
+    columns = _weights(_pixel_edges(width, left, right), grid[1], mode)
+    return rows, columns.T.copy()
+
+
+def _seen(placed: Placement) -> np.ndarray:
+    """Which pixels [H, W] have a centre that the network saw."""
+    (height, width), (top, left, bottom, right) = placed.size, placed.box
+    rows, columns = np.arange(height) + 0.5, np.arange(width) + 0.5
+    return ((rows >= top) & (rows < bottom))[:, None] & ((columns >= left) & (columns < right))
 
 
 def _scale(map: np.ndarray, vmax: float | None) -> Scale:
@@ -235,7 +254,7 @@ def _common_vmax(maps: np.ndarray, rule: ScaleRule) -> float | None:
 
 def _resized(image: np.ndarray, cell: int) -> np.ndarray:
     """The image with the area of a square of `cell` pixels; small ones by a whole factor."""
-    height, width = _checked_image(image).shape[:2]
+    height, width = checked_picture(image).shape[:2]
     factor = cell / (height * width) ** 0.5
     if factor >= 2:
         return image.repeat(round(factor), axis=0).repeat(round(factor), axis=1)
@@ -244,43 +263,44 @@ def _resized(image: np.ndarray, cell: int) -> np.ndarray:
 
 
 def _image_cell(base: np.ndarray, pixels: Sequence[int], grid: Sequence[int]) -> Image.Image:
-    cell = _captioned(base, "image", f"{grid[1]} \u00d7 {grid[0]} patches")
+    cell = _captioned(Image.fromarray(base), "image", [f"{grid[1]} \u00d7 {grid[0]} patches"])
     at = (cell.width, base.shape[0] + 31)
     write(cell, at, f"{pixels[1]} \u00d7 {pixels[0]} px", 12, FAINT, anchor="ra")
     return cell
 
 
-def _word_cell(drawn: Overlay, word: str, look: Look) -> Image.Image:
+def _word_cell(drawn: _Drawn, word: str, look: Look) -> Image.Image:
     """A map over its colour bar with both ends printed, its word, its peak and mass."""
     cell = _captioned(drawn.picture, word, drawn.scale.numbers)
-    top = drawn.picture.shape[0] + 5
-    cell.paste(_ramp(cell.width, look), (0, top))
-    write_ends(cell, top + 9, _number(drawn.scale.vmin), _number(drawn.scale.vmax))
+    top = drawn.picture.height + 5
+    cell.paste(ramp(cell.width, 6, look.colormap), (0, top))
+    write_ends(cell, top + 9, number(drawn.scale.vmin), number(drawn.scale.vmax))
     return cell
 
 
-def _captioned(picture: np.ndarray, word: str, numbers: str) -> Image.Image:
+def _captioned(picture: Image.Image, word: str, numbers: Sequence[str]) -> Image.Image:
     """A picture with room for a colour bar, then a word and a line of numbers."""
-    height, width = picture.shape[:2]
-    cell = _framed(picture, max(width, 150), 66)
-    write(cell, (0, height + 28), shortened(word, 16, cell.width), 16, bold=True)
-    write(cell, (0, height + 49), numbers, 12, FAINT)
+    height = picture.height
+    cell = _framed(picture, max(picture.width, 150), 66)
+    write(cell, (0, height + 28), shortened(word, 16, cell.width), 16, INK, bold=True)
+    write_parts(cell, (0, height + 49), numbers, 12, FAINT)
     return cell
 
 
-def _head_cell(drawn: Overlay, width: int) -> Image.Image:
+def _head_cell(drawn: _Drawn, width: int) -> Image.Image:
     """A map with its peak and mass below."""
     cell = _framed(drawn.picture, width, 17)
-    numbers = f"{_number(drawn.scale.peak)}, {_number(drawn.scale.mass)}"
-    write(cell, (width // 2, cell.height - 14), numbers, 11, FAINT, anchor="ma")
+    foot, middle = cell.height - 14, width // 2
+    write(cell, (middle, foot), f"{number(drawn.scale.peak)},", 11, FAINT, anchor="ra")
+    write(cell, (middle + 4, foot), number(drawn.scale.mass), 11, FAINT)
     return cell
 
 
 def _corner_cell(base: np.ndarray, width: int, vmax: float | None, look: Look) -> Image.Image:
     """The image over the colour bar of a grid."""
-    cell = _framed(base, width, 28)
-    cell.paste(_ramp(width, look), (0, cell.height - 23))
-    write_ends(cell, cell.height - 14, "0", "peak" if vmax is None else _number(vmax))
+    cell = _framed(Image.fromarray(base), width, 28)
+    cell.paste(ramp(width, 6, look.colormap), (0, cell.height - 23))
+    write_ends(cell, cell.height - 14, "0", "peak" if vmax is None else number(vmax))
     return cell
 
 
@@ -288,21 +308,15 @@ def _axis_cell(text: str, width: int, height: int, anchor: Literal["ms", "rm"]) 
     """A label in a cell: at the foot for a column of a grid, at the right for a row."""
     cell = Image.new("RGB", (width, height), PAPER)
     at = (width // 2, height - 2) if anchor == "ms" else (width - 8, height // 2)
-    write(cell, at, text, 13, anchor=anchor)
+    write(cell, at, text, 13, INK, anchor=anchor)
     return cell
 
 
-def _framed(picture: np.ndarray, width: int, below: int) -> Image.Image:
+def _framed(picture: Image.Image, width: int, below: int) -> Image.Image:
     """A picture in the middle of a cell of some width, with room below."""
-    cell = Image.new("RGB", (width, picture.shape[0] + below), PAPER)
-    cell.paste(Image.fromarray(picture), ((width - picture.shape[1]) // 2, 0))
+    cell = Image.new("RGB", (width, picture.height + below), PAPER)
+    cell.paste(picture, ((width - picture.width) // 2, 0))
     return cell
-
-
-def _ramp(width: int, look: Look) -> Image.Image:
-    """A colour bar, low to high."""
-    line = matplotlib.colormaps[look.colormap](np.linspace(0, 1, width), bytes=True)[:, :3]
-    return Image.fromarray(np.ascontiguousarray(np.broadcast_to(line, (6, width, 3))))
 
 
 def _notes(vmax: float | None, placement: Placement | None) -> list[str]:
@@ -312,11 +326,11 @@ def _notes(vmax: float | None, placement: Placement | None) -> list[str]:
         "tokens",
         f"colours: each map from 0 to its own peak, or to {FLAT:g} times its mean if that is more"
         if vmax is None
-        else f"colours: every map from 0 to {_number(vmax)}",
+        else f"colours: every map from 0 to {number(vmax)}",
     ]
     return notes if placement is None else [*notes, "pale: what the network did not see"]
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """Two significant digits; zero as a bare 0."""
     return f"{value:#.2g}" if value else "0"
