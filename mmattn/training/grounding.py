@@ -6,7 +6,7 @@ from torch import Tensor
 
 from mmattn.batch import CaptionBatch
 from mmattn.data.dataset import CaptionDataset, GroundedDataset
-from mmattn.maps.quality import Grounding, ground
+from mmattn.maps.quality.grounding import Grounding, ground
 from mmattn.maps.recorded import CaptionAttention, attend_captions
 from mmattn.tasks.captioning import CaptioningTask
 from mmattn.training.parts import caption_data, captioning_task

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmattn.maps.quality import ground, summarise
+from mmattn.maps.quality.grounding import ground, summarise
 from mmattn.maps.words import group_words
 from mmattn.recorder import Recorder
 from mmattn.training.grounding import GroundingMeter, grounded_words

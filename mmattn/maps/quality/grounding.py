@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmattn.maps.geometry import checked_map, patch_coverage
+from mmattn.maps.quality.regions import dilated, energy, pointing
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,11 @@ def ground(map: np.ndarray, mask: np.ndarray, share: float = 0.25, tolerance: in
     map = checked_map(map)
     if map.min() < 0:
         raise ValueError(f"a map to ground has no negative values, got {map.min():.3g}")
-    if map.max() == 0:
-        map = np.ones_like(map)
     hits = hit_patches(mask, map.shape, share)
-    allowed = _dilated(hits, tolerance)
+    allowed = dilated(hits, tolerance)
     return Grounding(
-        hit=float(allowed[map == map.max()].mean()),
-        energy=float(map[hits].sum() / map.sum()),
+        hit=float(pointing(map, allowed)),
+        energy=float(energy(map, hits)),
         chance=float(hits.mean()),
         pointing_chance=float(allowed.mean()),
     )
@@ -79,23 +78,11 @@ def summarise(groundings: Sequence[Grounding]) -> dict[str, float]:
     """
     if not groundings:
         raise ValueError("there is no grounding to summarise: no word had a region")
-    energy = float(np.mean([g.energy for g in groundings]))
+    mean_energy = float(np.mean([g.energy for g in groundings]))
     return {
         "pointing": float(np.mean([g.hit for g in groundings])),
         "pointing_chance": float(np.mean([g.pointing_chance for g in groundings])),
-        "energy": energy,
-        "energy_ratio": energy / float(np.mean([g.chance for g in groundings])),
+        "energy": mean_energy,
+        "energy_ratio": mean_energy / float(np.mean([g.chance for g in groundings])),
         "count": len(groundings),
     }
-
-
-def _dilated(hits: np.ndarray, tolerance: int) -> np.ndarray:
-    """The patches within `tolerance` rows and columns of a hit patch."""
-    if tolerance < 0:
-        raise ValueError(f"tolerance is a number of patches, at least 0, got {tolerance}")
-    rows, columns = np.nonzero(hits)
-    near = np.zeros_like(hits)
-    for row, column in zip(rows, columns, strict=True):
-        top, left = max(0, row - tolerance), max(0, column - tolerance)
-        near[top : row + tolerance + 1, left : column + tolerance + 1] = True
-    return near

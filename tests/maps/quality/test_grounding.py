@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmattn.errors import DataError
-from mmattn.maps.quality import Grounding, ground, hit_patches, summarise
+from mmattn.maps.quality.grounding import Grounding, ground, hit_patches, summarise
 
 
 @st.composite
