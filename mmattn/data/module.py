@@ -195,9 +195,9 @@ class CaptionDataModule(L.LightningDataModule):
 
     def collate(self, samples: list[Sample]) -> CaptionBatch:
         """Pad captions, and shift them into labels: the only place that does."""
-        captions = max(len(sample.captions) for sample in samples)
+        captions = max(len(sample.captions) for sample in samples)  # none: images only
         ids = [[self.encode(caption) for caption in sample.captions] for sample in samples]
-        length = max(len(row) for rows in ids for row in rows) + 1
+        length = max((len(row) for rows in ids for row in rows), default=0) + 1
         shape = (len(samples), captions, length)
         tokens = torch.full(shape, self.tokenizer.pad_id)
         labels = torch.full(shape, IGNORE)

@@ -1,0 +1,107 @@
+"""Pictures, pages and figures for whichever loggers a run has, on the trainer's step axis.
+
+What is logged here is also on disk, so a logger that fails costs a look at a dashboard and nothing
+else: it is warned of once, and training goes on.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+
+from mmattn.training.trackio_logger import TrackioLogger
+
+log = logging.getLogger(__name__)
+# What W&B asks its users to stay below in one step (docs.wandb.ai, "Experiments limits").
+MOST_IMAGES, MOST_BYTES = 50, 25_000_000
+
+
+class Media:
+    """Hands media to every logger that can show it, at a step of the trainer.
+
+    They are logged directly, never inside a `wandb.Table`: of an offline run those would not be in
+    the run's folder. Loggers that show no media have the files under the run directory.
+    """
+
+    def __init__(self):
+        self._failed: set[int] = set()  # loggers already warned of
+        self._cut = False
+
+    def images(
+        self,
+        loggers: Sequence[Logger],
+        step: int,
+        key: str,
+        pictures: Sequence[np.ndarray],
+        captions: Sequence[str],
+    ) -> None:
+        """Log uint8 RGB pictures [H, W, 3] of any sizes, each with a caption."""
+        fitting = self._fitting(pictures)
+        pictures, captions = pictures[:fitting], captions[:fitting]
+
+        def to(logger: Logger) -> None:
+            if isinstance(logger, WandbLogger):
+                logger.log_image(key, same_size(pictures), step=step, caption=list(captions))
+            elif isinstance(logger, TensorBoardLogger):
+                for i, picture in enumerate(pictures):
+                    logger.experiment.add_image(f"{key}/{i}", picture, step, dataformats="HWC")
+            elif isinstance(logger, TrackioLogger):
+                logger.log_images(key, pictures, captions, step)
+
+        self._each(loggers, to)
+
+    def page(self, loggers: Sequence[Logger], step: int, key: str, html: str) -> None:
+        """Log a self-contained HTML page where a logger shows one: W&B."""
+
+        def to(logger: Logger) -> None:
+            if isinstance(logger, WandbLogger):
+                import wandb
+
+                # inject=False: else W&B would add a style sheet from its own server.
+                page = wandb.Html(html, inject=False)
+                logger.experiment.log({key: page, "trainer/global_step": step})
+
+        self._each(loggers, to)
+
+    def figures(self, loggers: Sequence[Logger], step: int, values: Mapping[str, float]) -> None:
+        """Log numbers, to every logger."""
+        self._each(loggers, lambda logger: logger.log_metrics(dict(values), step))
+
+    def _each(self, loggers: Sequence[Logger], to: Callable[[Logger], None]) -> None:
+        for logger in loggers:
+            try:
+                to(logger)
+            except Exception as error:  # whatever a service or its client may raise
+                if id(logger) not in self._failed:
+                    self._failed.add(id(logger))
+                    log.warning(
+                        "%s could not log attention (%s: %s); training goes on, the files are in "
+                        "the run directory, and this is said once",
+                        *(type(logger).__name__, type(error).__name__, error),
+                    )
+
+    def _fitting(self, pictures: Sequence[np.ndarray]) -> int:
+        """Return how many of the pictures may be logged at once; the others are only on disk."""
+        sizes = np.cumsum([picture.nbytes for picture in pictures])
+        fitting = min(MOST_IMAGES, int(np.count_nonzero(sizes <= MOST_BYTES)))
+        if fitting < len(pictures) and not self._cut:
+            self._cut = True
+            log.warning(
+                "%d of %d pictures are logged (at most %d and %d MB a step); all are on disk",
+                *(fitting, len(pictures), MOST_IMAGES, MOST_BYTES // 1_000_000),
+            )
+        return fitting
+
+
+def same_size(pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return the pictures on paper as large as the largest: W&B shows a list in one size.
+
+    The paper has the colour of the picture's last corner.
+    """
+    height = max(picture.shape[0] for picture in pictures)
+    width = max(picture.shape[1] for picture in pictures)
+    sheets = [np.full((height, width, 3), picture[-1, -1], np.uint8) for picture in pictures]
+    for sheet, picture in zip(sheets, pictures, strict=True):
+        sheet[: picture.shape[0], : picture.shape[1]] = picture
+    return sheets
