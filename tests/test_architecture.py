@@ -16,6 +16,7 @@ FLOORS = {
     "positions": 1,
     "taps": 1,
     "recorder": 2,
+    "gradient_recorder": 3,
     "metrics": 1,
     "weights": 1,
     "attention": 2,
