@@ -116,7 +116,8 @@ class GradientRecorder(Listener):
         q, k, mask = select_heads(call, self.heads, site)
         _, v, _ = select_heads(call._replace(k=call.v), self.heads, site)  # as the keys' heads
         q, mask = select_rows(q, mask, self.rows, site)
-        return _Kept(attention_weights(q, k, mask, call.scale), v, mask)
+        with torch.autocast(q.device.type, enabled=False):
+            return _Kept(attention_weights(q, k, mask, call.scale), v, mask)
 
     def _recorded(self, site: str) -> "_Kept":
         if site not in self._kept:
@@ -146,7 +147,8 @@ def weight_gradients(
     batch, heads, queries, width = out_gradient.shape
     groups = v.shape[1]
     rows = out_gradient.reshape(batch, groups, heads // groups * queries, width)
-    gradients = (rows @ v.transpose(-2, -1)).view(batch, heads, queries, -1)
+    with torch.autocast(v.device.type, enabled=False):
+        gradients = (rows @ v.transpose(-2, -1)).view(batch, heads, queries, -1)
     if mask is None:
         return gradients
     allowed = mask if mask.dtype == torch.bool else mask > float("-inf")

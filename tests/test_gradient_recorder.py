@@ -227,6 +227,19 @@ def test_the_chain_rule_by_hand():
     assert weight_gradients(out_gradient.half(), v.half(), mask).tolist() == [[[[11.0, 0.0]]]]
 
 
+def test_autocast_does_not_round_the_chain_rule():
+    torch.manual_seed(0)
+    case, recorder = CALLS["self"], GradientRecorder(["*"])
+    attention_loss(case, torch.float32, recorder).backward()
+    expected = recorder.gradients("here")
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(recorder.gradients("here"), expected)
+        cast = GradientRecorder(["*"])
+        attention_loss(case, torch.float32, cast)
+    sums = cast.weights("here").sum(-1)
+    torch.testing.assert_close(sums, torch.ones_like(sums), atol=1e-6, rtol=0)
+
+
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_a_forward_pass_without_a_graph_is_refused(mode):
     with mode(), pytest.raises(ValueError, match=r"vision\.0\.self ran under no_grad"):
