@@ -17,7 +17,13 @@ import torch
 from PIL import Image, ImageDraw, ImageFilter
 from timing import interleaved
 
-from mmattn.maps.render import layer_head_grid, save_png, strip
+from mmattn.maps.comparison import Side, comparison
+from mmattn.maps.head_history import head_history
+from mmattn.maps.head_statistic import head_statistic
+from mmattn.maps.heads import layer_head_grid
+from mmattn.maps.png import save_png
+from mmattn.maps.strip import strip
+from mmattn.maps.token_matrix import token_matrix
 
 WORDS = ["latin", "small", "letter", "e", "with", "circumflex", "and", "acute"]
 LONG = [*WORDS, "box", "drawings", "light", "vertical", "and", "right", "greek", "capital"] * 2
@@ -59,6 +65,16 @@ def pictures() -> dict[str, Callable[[], np.ndarray]]:
         "strip, photo, 12 words": lambda: captioned(large, PHOTO, 14),
         "grid, glyph, 3 x 4": lambda: layer_head_grid(
             small, attention(3, 4, 65), (8, 8), prefix=1, title="acute"
+        ),
+        "comparison, 8 words": lambda: comparison(
+            [Side(name, small, attention(8, 64).reshape(8, 8, 8)) for name in ("a", "b")],
+            WORDS,
+            difference=True,
+        ),
+        "token matrix, 24": lambda: token_matrix(attention(24, 24), LONG[:24]),
+        "statistic, 12 x 12": lambda: head_statistic(attention(12, 12), title="entropy"),
+        "history, 3 x 4, 100": lambda: head_history(
+            list(range(100)), attention(100, 3, 4), title="entropy"
         ),
     }
 

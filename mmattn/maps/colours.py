@@ -1,4 +1,8 @@
-"""Colours of heat, as tables: what a level of heat looks like, alone and over a grey picture."""
+"""Colours of heat, as tables: what a level of heat looks like, alone and over a grey picture.
+
+A level is a whole number from 0 to 255. On a scale around 0, level 127 is 0, and 0 and 254 are the
+ends (`Scale.levels`).
+"""
 
 from functools import lru_cache
 
@@ -6,30 +10,39 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-# Matplotlib's maps have as many colours.
+from mmattn.maps.look import Colour
+
 LEVELS = 256
 # Opacity where there is no attention: enough to set the picture back, not to hide it.
 VEIL = 0.2
+# How much faster opacity rises on a scale around 0.
+STEEP = 1.5
 
 
 @lru_cache(maxsize=16)
-def palette(colormap: str) -> np.ndarray:
-    """Return uint8 [256, 3]: the colours of a matplotlib colour map, low to high."""
-    return matplotlib.colormaps[colormap](np.arange(LEVELS), bytes=True)[:, :3]
+def palette(colormap: str, signed: bool) -> np.ndarray:
+    """Return uint8 [256, 3]: the colours of a matplotlib colour map by level."""
+    return np.rint(_colours(colormap, signed)).astype(np.uint8)
 
 
 @lru_cache(maxsize=16)
-def blends(colormap: str, alpha: float) -> np.ndarray:
+def blends(colormap: str, alpha: float, signed: bool) -> np.ndarray:
     """Return uint32 [256 * 256]: the pixel RGBX of heat level i over grey g, at i * 256 + g.
 
-    Heat lies on the grey with an opacity that rises from `VEIL` to `alpha`. One look-up a pixel
-    replaces eight passes over floats; it is within one level of them.
+    Heat lies on the grey with an opacity that rises with its strength from `VEIL` to `alpha`. On a
+    scale around 0 the colours near 0 are almost white. There opacity rises from 0, faster, and the
+    grey is darkened by `VEIL` instead: without attention a picture looks the same on both scales,
+    and a little attention can be seen on both. One look-up a pixel replaces eight passes over
+    floats; it is within one level of them.
     """
-    heat = np.linspace(0, 1, LEVELS)[:, None, None]
-    colour = matplotlib.colormaps[colormap](np.arange(LEVELS))[:, None, :3] * 255
-    opacity = VEIL + (alpha - VEIL) * heat
+    base = np.arange(256)[:, None] * ((1 - VEIL) if signed else 1.0)
+    strength = _strength(signed)
+    opacity = (
+        alpha * np.minimum(STEEP * strength, 1) if signed else VEIL + (alpha - VEIL) * strength
+    )
+    opacity, colour = opacity[:, None, None], _colours(colormap, signed)[:, None]
     table = np.full((LEVELS, 256, 4), 255, np.uint8)
-    table[..., :3] = np.rint((1 - opacity) * np.arange(256)[:, None] + opacity * colour)
+    table[..., :3] = np.rint((1 - opacity) * base + opacity * colour)
     return table.view(np.uint32).ravel()
 
 
@@ -38,9 +51,10 @@ def grey(image: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(image).convert("L"))
 
 
-def faded(grey: np.ndarray) -> np.ndarray:
-    """Return pixels RGBX, uint32 of the shape of `grey`: what the network did not see, pale."""
-    pixels = np.repeat(np.rint(0.3 * grey + 178).astype(np.uint8)[..., None], 4, axis=-1)
+def faded(grey: np.ndarray, sheet: Colour) -> np.ndarray:
+    """Return pixels RGBX, uint32 of the shape of `grey`: seven tenths of it gone into the sheet."""
+    pixels = np.full((*grey.shape, 4), 255, np.uint8)
+    pixels[..., :3] = np.rint(0.3 * grey[..., None] + 0.7 * np.array(sheet))
     return pixels.view(np.uint32)[..., 0]
 
 
@@ -51,7 +65,29 @@ def as_image(pixels: np.ndarray) -> Image.Image:
 
 
 @lru_cache(maxsize=64)
-def ramp(width: int, height: int, colormap: str) -> Image.Image:
+def ramp(width: int, height: int, colormap: str, signed: bool) -> Image.Image:
     """Return a colour bar, low to high; it is shared, so paste it and do not draw on it."""
-    line = palette(colormap)[np.linspace(0, LEVELS - 1e-6, width).astype(int)]
+    levels = np.linspace(0, 254 if signed else 255, width).round().astype(int)
+    line = palette(colormap, signed)[levels]
     return Image.fromarray(np.ascontiguousarray(np.broadcast_to(line, (height, width, 3))))
+
+
+@lru_cache(maxsize=64)
+def hatched(width: int, height: int, dark: Colour, light: Colour) -> Image.Image:
+    """Return slanted stripes, for what has no value; shared like `ramp`."""
+    rows, columns = np.indices((height, width))
+    stripes = ((rows + columns) // 4 % 2).astype(bool)[..., None]
+    return Image.fromarray(np.where(stripes, *np.array([dark, light], np.uint8)))
+
+
+def _colours(colormap: str, signed: bool) -> np.ndarray:
+    """The colours [256, 3] by level, in 0 to 255."""
+    places = np.minimum(np.arange(LEVELS) / 254, 1) if signed else np.arange(LEVELS)
+    return matplotlib.colormaps[colormap](places)[:, :3] * 255
+
+
+def _strength(signed: bool) -> np.ndarray:
+    """How far each level [256] is from 0, as a share of the scale."""
+    if signed:
+        return np.minimum(np.abs(np.arange(LEVELS) - 127) / 127, 1)
+    return np.linspace(0, 1, LEVELS)

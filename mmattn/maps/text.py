@@ -13,7 +13,7 @@ from pathlib import Path
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
-Colour = tuple[int, int, int]
+from mmattn.maps.look import Colour
 
 
 def write(
@@ -32,17 +32,34 @@ def write(
         sheet.paste(colour, (at[0] + left, at[1] + top), mask)
 
 
+def write_upwards(
+    sheet: Image.Image, at: tuple[int, int], text: str, size: int, colour: Colour
+) -> None:
+    """Write one line that starts at a point and runs upwards, with that point at mid-height."""
+    mask, (left, top) = _rendered(one_line(text), size, False, "lm")
+    if mask is not None:
+        turned = mask.transpose(Image.Transpose.ROTATE_90)
+        sheet.paste(colour, (at[0] + top, at[1] - left - mask.width), turned)
+
+
 def write_parts(
-    sheet: Image.Image, at: tuple[int, int], parts: Sequence[str], size: int, colour: Colour
+    sheet: Image.Image,
+    at: tuple[int, int],
+    parts: Sequence[str],
+    size: int,
+    colour: Colour,
+    *,
+    centred: bool = False,
 ) -> None:
     """Write the parts of a line after one another, each rendered by itself.
 
     A pair of numbers seldom comes twice; each of its numbers does.
     """
-    left = float(at[0])
-    for part in parts:
+    widths = [length(f"{part} ", size, False) for part in parts]
+    left = at[0] - (sum(widths) / 2 if centred else 0)
+    for part, across in zip(parts, widths, strict=True):
         write(sheet, (round(left), at[1]), part, size, colour)
-        left += length(f"{part} ", size, False)
+        left += across
 
 
 def one_line(text: str) -> str:
@@ -56,12 +73,12 @@ def length(text: str, size: int, bold: bool) -> float:
     return _font(size, bold).getlength(text)
 
 
-def shortened(text: str, size: int, width: int) -> str:
-    """Return the text, cut with an ellipsis where it is wider than `width` in bold."""
+def shortened(text: str, size: int, bold: bool, width: int) -> str:
+    """Return the text, cut with an ellipsis where it is wider than `width`."""
     text = one_line(text)
-    if length(text, size, True) <= width:
+    if length(text, size, bold) <= width:
         return text
-    return text[: _fitting(text, size, True, width - ceil(length("…", size, True)))] + "…"
+    return text[: _fitting(text, size, bold, width - ceil(length("…", size, bold)))] + "…"
 
 
 @lru_cache(maxsize=512)

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mmattn.maps.render import save_png
+from mmattn.maps.png import save_png
 
 Series = dict[str, list[tuple[int, float]]]  # name -> (step, value), in the order of the steps
 

@@ -69,8 +69,8 @@ def test_lines_break_between_words():
 
 
 def test_a_long_word_is_cut_and_says_so():
-    cut = shortened("incomprehensibilities", 16, 90)
+    cut = shortened("incomprehensibilities", 16, True, 90)
     assert cut.endswith("…")
     assert "incomprehensibilities".startswith(cut[:-1])
     assert length(cut, 16, True) <= 90
-    assert shortened("word", 16, 90) == "word"
+    assert shortened("word", 16, True, 90) == "word"
