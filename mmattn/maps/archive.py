@@ -1,0 +1,313 @@
+"""One caption's attention on disk: an NPZ file that holds all a viewer needs, and exact numbers.
+
+`numpy.load(path)` reads it without pickle. Its arrays, in format 1:
+
+    format       int      the number of this layout
+    weights      [L, H, T, P + S] cross-attention, float16 or float32; row t wrote token t
+    grid         [2]      patches (rows, columns); S is their product
+    prefix       int      P
+    offsets      [T, 2]   characters (start, end) of each token in the caption
+    image        [height, width, 3] uint8, at most `IMAGE_SIDE` pixels long
+    size         [2]      (height, width) of the original image
+    box          [4]      (top, left, bottom, right) of the network's picture, in original pixels
+    about        JSON     key, step, caption, references, words, names of the calls, methods
+    text_self    [L, H, T, T], where it was recorded: position 0 is the begin token
+    vision_self  [L, H, P + S, P + S], where it was recorded
+    method_0 …   [T, h, w] float32, the maps of further methods
+"""
+
+import io
+import json
+import uuid
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from PIL import Image
+
+from mmattn.errors import DataError
+from mmattn.maps.geometry import Placement, Size
+from mmattn.maps.png import checked_picture
+from mmattn.maps.words import Span, Word
+
+FORMAT = 1
+# The longer side of a stored image, in pixels: enough to look at, and half a megabyte at most.
+IMAGE_SIDE = 512
+# What a file may unpack to. The maps of a large vision transformer take a tenth of it.
+LARGEST = 4 * 2**30
+
+Precision = Literal["float16", "float32"]
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Attention weights [L, H, queries, keys] and the names of the L calls they are from."""
+
+    names: tuple[str, ...]
+    weights: np.ndarray
+
+
+@dataclass(frozen=True)
+class MethodMaps:
+    """What another method than raw attention says: maps [T, h, w]; `signed` ones go below 0."""
+
+    title: str
+    maps: np.ndarray
+    signed: bool = False
+
+
+@dataclass(frozen=True)
+class AttentionRecord:
+    """What a captioner attended to while it wrote one caption, with all that is shown beside it.
+
+    `cross.weights` is [L, H, T, P + S]; row t is the query that wrote token t. `offsets` are the
+    characters of the T tokens in `caption`, and `words` group them. `image` is uint8 RGB, the
+    original or a smaller copy; `placement` says which part of the original the network saw.
+    `text_self` is [L, H, T, T]: key 0 is the begin token and key j token j - 1. `vision_self` is
+    [L, H, P + S, P + S]. Raises `ValueError` where sizes do not fit.
+    """
+
+    key: str
+    caption: str
+    offsets: tuple[Span, ...]
+    words: tuple[Word, ...]
+    cross: Layers
+    grid: Size
+    prefix: int
+    image: np.ndarray
+    placement: Placement
+    references: tuple[str, ...] = ()
+    step: int | None = None
+    text_self: Layers | None = None
+    vision_self: Layers | None = None
+    methods: tuple[MethodMaps, ...] = ()
+
+    def __post_init__(self):
+        checked_picture(self.image)
+        T, keys = len(self.offsets), self.prefix + self.grid[0] * self.grid[1]
+        if self.prefix < 0 or min(self.grid) < 1:
+            raise ValueError(f"no image has {self.prefix} prefix tokens and patches {self.grid}")
+        _check_layers("cross", self.cross, (T, keys))
+        _check_layers("text_self", self.text_self, (T, T))
+        _check_layers("vision_self", self.vision_self, (keys, keys))
+        for method in self.methods:
+            if method.maps.shape != (T, *self.grid):
+                raise ValueError(
+                    f"the maps of {method.title!r} are {method.maps.shape}, but {T} tokens and "
+                    f"patches {self.grid} need {(T, *self.grid)}"
+                )
+        _check_words(self.words, self.offsets, self.caption)
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The characters of each token."""
+        return tuple(self.caption[start:end] for start, end in self.offsets)
+
+
+def save_attention(
+    path: str | Path, record: AttentionRecord, precision: Precision = "float32"
+) -> None:
+    """Write a record as NPZ, whole or not at all; makes the folder if needed.
+
+    `precision` is that of the weights: float16 keeps three digits in half the room. Maps of methods
+    are always float32, as gradients can be too small for less. An image with a side over
+    `IMAGE_SIDE` is stored smaller.
+    """
+    if precision not in get_args(Precision):
+        raise ValueError(f"precision is one of {', '.join(get_args(Precision))}, not {precision!r}")
+    write_whole(path, _packed(_arrays(record, np.dtype(precision))))
+
+
+def load_attention(path: str | Path) -> AttentionRecord:
+    """Read what `save_attention` wrote.
+
+    Raises `DataError`, in one line with the file's name, for a file that is missing, cut off, of
+    another kind or of another format.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file")
+    try:
+        with path.open("rb") as stream, _opened(stream) as arrays:
+            _check_format(path, arrays)
+            return _record(arrays)
+    except DataError:
+        raise
+    except Exception as error:  # numpy, zipfile and json raise a dozen kinds at damaged bytes
+        what = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(
+            f"{path}: not a whole attention file of format {FORMAT} ({what}); write it again, or "
+            f"delete it"
+        ) from error
+
+
+def write_whole(path: str | Path, data: bytes) -> None:
+    """Write a file under another name in the same folder, then rename it: no reader sees half."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        unfinished.write_bytes(data)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def bounded(image: np.ndarray, side: int) -> np.ndarray:
+    """Return the image, made smaller where a side is longer than `side` pixels."""
+    height, width = image.shape[:2]
+    factor = side / max(height, width)
+    if factor >= 1:
+        return image
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+
+
+def _check_layers(field: str, layers: Layers | None, ends: tuple[int, int]) -> None:
+    if layers is None:
+        return
+    shape = layers.weights.shape
+    if len(shape) != 4 or (shape[0], *shape[2:]) != (len(layers.names), *ends) or 0 in shape[:2]:
+        raise ValueError(
+            f"{field} has weights {shape}, but {len(layers.names)} names, {ends[0]} queries and "
+            f"{ends[1]} keys need [{len(layers.names)}, heads, {ends[0]}, {ends[1]}]"
+        )
+
+
+def _check_words(words: Sequence[Word], offsets: Sequence[Span], caption: str) -> None:
+    spans = [*offsets, *((word.start, word.end) for word in words)]
+    wrong = [(start, end) for start, end in spans if not 0 <= start <= end <= len(caption)]
+    if wrong:
+        raise ValueError(f"characters {wrong[0]} of a caption that has {len(caption)}")
+    for word in words:
+        if not word.tokens or not 0 <= min(word.tokens) <= max(word.tokens) < len(offsets):
+            raise ValueError(
+                f"the word {word.text!r} has the tokens {word.tokens} of {len(offsets)}"
+            )
+
+
+def _arrays(record: AttentionRecord, dtype: np.dtype) -> dict[str, np.ndarray]:
+    """The arrays of a file, as the head of this module lists them."""
+    placed = record.placement
+    arrays = {
+        "format": np.array(FORMAT),
+        "weights": record.cross.weights.astype(dtype),
+        "grid": np.array(record.grid),
+        "prefix": np.array(record.prefix),
+        "offsets": np.array(record.offsets, np.int64).reshape(-1, 2),
+        "image": bounded(record.image, IMAGE_SIDE),
+        "size": np.array(placed.size),
+        "box": np.array(placed.box, np.float64),
+        "about": np.array(json.dumps(_about(record))),
+    }
+    for field in ("text_self", "vision_self"):
+        layers: Layers | None = getattr(record, field)
+        if layers is not None:
+            arrays[field] = layers.weights.astype(dtype)
+    for i, method in enumerate(record.methods):
+        arrays[f"method_{i}"] = method.maps.astype(np.float32)
+    return arrays
+
+
+def _packed(arrays: dict[str, np.ndarray]) -> bytes:
+    """The bytes of an NPZ file; the same arrays give the same bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as packed:
+        for name, array in arrays.items():
+            member = io.BytesIO()
+            np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+            # A `ZipInfo` has a fixed date; `numpy.savez` writes the time of day.
+            info = zipfile.ZipInfo(f"{name}.npy")
+            packed.writestr(info, member.getvalue(), zipfile.ZIP_DEFLATED, 6)
+    return buffer.getvalue()
+
+
+def _about(record: AttentionRecord) -> dict[str, Any]:
+    """All that is text."""
+    parts = {
+        "cross": record.cross,
+        "text_self": record.text_self,
+        "vision_self": record.vision_self,
+    }
+    return {
+        "key": record.key,
+        "step": record.step,
+        "caption": record.caption,
+        "references": record.references,
+        "words": [
+            {"text": w.text, "start": w.start, "end": w.end, "tokens": w.tokens}
+            for w in record.words
+        ],
+        "calls": {field: layers.names for field, layers in parts.items() if layers},
+        "methods": [{"title": m.title, "signed": m.signed} for m in record.methods],
+    }
+
+
+def _opened(stream: io.BufferedReader) -> np.lib.npyio.NpzFile:
+    """Open an NPZ file that does not unpack to more than `LARGEST`."""
+    # For anything but a whole archive numpy would advise to try pickle.
+    if not zipfile.is_zipfile(stream):
+        raise ValueError("it is cut off, or no NPZ archive")
+    stream.seek(0)
+    arrays = np.load(stream, allow_pickle=False)
+    if not isinstance(arrays, np.lib.npyio.NpzFile):
+        raise ValueError("it is a single array")
+    members = arrays.zip.infolist() if arrays.zip else []
+    size = sum(member.file_size for member in members)
+    if size > LARGEST:
+        raise ValueError(f"it unpacks to {size:,} bytes, and at most {LARGEST:,} are read")
+    return arrays
+
+
+def _check_format(path: Path, arrays: np.lib.npyio.NpzFile) -> None:
+    if "format" not in arrays and "weights" not in arrays:
+        raise ValueError("it holds no attention weights")
+    found = int(arrays["format"]) if "format" in arrays else 0
+    if found != FORMAT:
+        raise DataError(
+            f"{path} has format {found}, but this version of mmattn reads format {FORMAT}: write "
+            f"it again with this version, or read it with the one that wrote it"
+        )
+
+
+def _record(arrays: np.lib.npyio.NpzFile) -> AttentionRecord:
+    """Read the arrays. What is wrong in them raises something."""
+    about = json.loads(str(arrays["about"]))
+    rows, columns = (int(n) for n in arrays["grid"])
+    height, width = (int(n) for n in arrays["size"])
+    top, left, bottom, right = (float(edge) for edge in arrays["box"])
+    names = {field: tuple(map(str, names)) for field, names in about["calls"].items()}
+    selves = {field: Layers(names[field], _floats(arrays, field)) for field in {*names} - {"cross"}}
+    return AttentionRecord(
+        key=str(about["key"]),
+        caption=str(about["caption"]),
+        offsets=tuple((int(start), int(end)) for start, end in arrays["offsets"]),
+        words=tuple(
+            Word(str(w["text"]), int(w["start"]), int(w["end"]), tuple(map(int, w["tokens"])))
+            for w in about["words"]
+        ),
+        cross=Layers(names["cross"], _floats(arrays, "weights")),
+        grid=(rows, columns),
+        prefix=int(arrays["prefix"]),
+        image=arrays["image"],
+        placement=Placement((height, width), (top, left, bottom, right)),
+        references=tuple(map(str, about["references"])),
+        step=None if about["step"] is None else int(about["step"]),
+        text_self=selves.get("text_self"),
+        vision_self=selves.get("vision_self"),
+        methods=tuple(
+            MethodMaps(str(m["title"]), _floats(arrays, f"method_{i}"), bool(m["signed"]))
+            for i, m in enumerate(about["methods"])
+        ),
+    )
+
+
+def _floats(arrays: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
+    """One of the arrays of weights; ValueError for anything but floats."""
+    array = arrays[name]
+    if array.dtype.name not in get_args(Precision):
+        raise ValueError(f"{name} is {array.dtype}, not one of {', '.join(get_args(Precision))}")
+    return array
