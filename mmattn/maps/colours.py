@@ -35,12 +35,9 @@ def blends(colormap: str, alpha: float, signed: bool) -> np.ndarray:
     and a little attention can be seen on both. One look-up a pixel replaces eight passes over
     floats; it is within one level of them.
     """
-    base = np.arange(256)[:, None] * ((1 - VEIL) if signed else 1.0)
-    strength = _strength(signed)
-    opacity = (
-        alpha * np.minimum(STEEP * strength, 1) if signed else VEIL + (alpha - VEIL) * strength
-    )
-    opacity, colour = opacity[:, None, None], _colours(colormap, signed)[:, None]
+    base = np.arange(256)[:, None] * (1 - VEIL if signed else 1)
+    opacity = _opacity(alpha, signed)[:, None, None]
+    colour = _colours(colormap, signed)[:, None]
     table = np.full((LEVELS, 256, 4), 255, np.uint8)
     table[..., :3] = np.rint((1 - opacity) * base + opacity * colour)
     return table.view(np.uint32).ravel()
@@ -86,8 +83,9 @@ def _colours(colormap: str, signed: bool) -> np.ndarray:
     return matplotlib.colormaps[colormap](places)[:, :3] * 255
 
 
-def _strength(signed: bool) -> np.ndarray:
-    """How far each level [256] is from 0, as a share of the scale."""
+def _opacity(alpha: float, signed: bool) -> np.ndarray:
+    """The opacity [256] of each level."""
+    levels = np.arange(LEVELS)
     if signed:
-        return np.minimum(np.abs(np.arange(LEVELS) - 127) / 127, 1)
-    return np.linspace(0, 1, LEVELS)
+        return alpha * np.minimum(STEEP * np.abs(levels - 127) / 127, 1)
+    return VEIL + (alpha - VEIL) * levels / (LEVELS - 1)

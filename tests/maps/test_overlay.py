@@ -67,11 +67,9 @@ def test_the_tables_draw_what_floats_would(mode, signed, placement):
         where = np.floor(heat * 127 + 127.5) / 254 if signed else heat
         strength = np.abs(where * 2 - 1) if signed else heat
         colour = matplotlib.colormaps["coolwarm" if signed else "inferno"](where)[..., :3] * 255
-        opacity = (
-            0.8 * np.minimum(1.5 * strength, 1) if signed else VEIL + (0.8 - VEIL) * strength
-        )[..., None]
+        opacity = 0.8 * np.minimum(1.5 * strength, 1) if signed else VEIL + 0.6 * strength
         base = (1 - VEIL) * grey if signed else grey
-        plain = (1 - opacity) * base[..., None] + opacity * colour
+        plain = (1 - opacity[..., None]) * base[..., None] + opacity[..., None] * colour
         seen = placed.project(np.ones_like(map), mode)[..., None] > 0.5
         faded = 0.3 * grey[..., None] + 0.7 * np.array(look.paper.sheet)
         np.testing.assert_allclose(one.picture, np.rint(np.where(seen, plain, faded)), atol=1)
