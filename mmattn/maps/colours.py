@@ -21,8 +21,10 @@ STEEP = 1.5
 
 @lru_cache(maxsize=16)
 def palette(colormap: str, signed: bool) -> np.ndarray:
-    """Return uint8 [256, 3]: the colours of a matplotlib colour map by level."""
-    return np.rint(_colours(colormap, signed)).astype(np.uint8)
+    """Return uint8 [256, 3]: the colours of a matplotlib colour map by level; read-only."""
+    table = np.rint(_colours(colormap, signed)).astype(np.uint8)
+    table.setflags(write=False)  # it is shared
+    return table
 
 
 @lru_cache(maxsize=16)
@@ -40,6 +42,7 @@ def blends(colormap: str, alpha: float, signed: bool) -> np.ndarray:
     colour = _colours(colormap, signed)[:, None]
     table = np.full((LEVELS, 256, 4), 255, np.uint8)
     table[..., :3] = np.rint((1 - opacity) * base + opacity * colour)
+    table.setflags(write=False)
     return table.view(np.uint32).ravel()
 
 

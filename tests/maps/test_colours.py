@@ -104,3 +104,9 @@ def test_stripes_have_both_colours_evenly():
     dark = (stripes == (10, 20, 30)).all(2)
     assert (dark | (stripes == (200, 210, 220)).all(2)).all()
     assert dark.mean() == pytest.approx(0.5, abs=0.05)
+
+
+def test_shared_tables_cannot_be_written_to():
+    for table in (palette("inferno", False), blends("inferno", 0.8, False)):
+        with pytest.raises(ValueError, match="read-only"):
+            table[0] = 0
