@@ -35,6 +35,7 @@ FLOORS = {
     "pipeline": 8,
     "tasks": 8,
     "training": 9,
+    "reports": 10,
     "__init__": 10,
     "cli": 11,
     "__main__": 12,

@@ -1,0 +1,1 @@
+"""Measurements of a trained model, told in words, tables and figures."""

@@ -1,0 +1,151 @@
+"""The whole measurement: are the maps of a trained model better than maps that know less?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mmattn.data.dataset import CaptionDataset
+from mmattn.data.module import CaptionDataModule
+from mmattn.errors import ConfigError, DataError
+from mmattn.maps.methods import MapMethod
+from mmattn.maps.quality.controls import (
+    CentredGaussian,
+    RandomisedWeights,
+    ShuffledCaption,
+    Uniform,
+)
+from mmattn.maps.quality.randomisation import cascade
+from mmattn.reports.measures import Line, measure_perturbations, measure_regions
+from mmattn.reports.results import Report, SetResult, set_result
+from mmattn.reports.words import BATCH, Regions, grounded_images, named_regions
+from mmattn.tasks.captioning import CaptioningTask
+
+DRAWS = 3  # models with random weights
+
+
+def attention_report(
+    task: CaptioningTask,
+    data: CaptionDataModule,
+    methods: Sequence[MapMethod],
+    *,
+    limit: int | None = 400,
+    perturbed: int = 16,
+    seed: int = 0,
+) -> Report:
+    """Measure maps on every test set that knows regions, beside controls.
+
+    Words are measured on the first *reference* caption, teacher-forced, so that every region counts
+    whether or not the model would write its word. The verdict is about the method that points best
+    on the validation set, so that choosing it costs the test sets nothing.
+
+    Args:
+        task: the trained model with its tokenizer.
+        data: its data.
+        methods: the maps to measure; their titles name them and differ.
+        limit: at most so many images of each set, spread over it; all if None.
+        perturbed: so many of them also by taking patches away; 0 leaves this out.
+        seed: of random weights, ties, noise and intervals.
+
+    Raises:
+        ConfigError: for methods without a title of their own, and for patches to be taken away
+            from cached features instead of pixels.
+        DataError: where no test set knows regions.
+    """
+    check_titles(methods)
+    if perturbed and data.cached:
+        raise ConfigError("a feature cache holds no pixels to perturb: give perturbed=0")
+    training = task.training
+    task.eval()
+    try:
+        return _Measurement(task, data, limit, perturbed, seed).report(methods)
+    finally:
+        task.train(training)
+
+
+def check_titles(methods: Sequence[MapMethod]) -> None:
+    """Raise ConfigError unless there are methods and each has a title of its own."""
+    titles = [method.title for method in methods]
+    twice = sorted({title for title in titles if titles.count(title) > 1})
+    if not titles:
+        raise ConfigError("there is no method to report on: give at least one")
+    if twice:
+        raise ConfigError(f"two methods are called {twice[0]!r}: give each once")
+
+
+def lines_of(methods: Sequence[MapMethod], chosen: MapMethod, seed: int) -> list[Line]:
+    """Return the methods, then the four controls, those of a model as of the `chosen` method."""
+    random = tuple(RandomisedWeights(chosen, seed + draw) for draw in range(DRAWS))
+    controls = [(Uniform(),), (CentredGaussian(),), random, (ShuffledCaption(chosen),)]
+    return [
+        *(Line(method.title, (method,)) for method in methods),
+        *(Line(control[0].title, control, control=True) for control in controls),
+    ]
+
+
+@dataclass(frozen=True)
+class _Measurement:
+    """What all steps share."""
+
+    task: CaptioningTask
+    data: CaptionDataModule
+    limit: int | None
+    perturbed: int
+    seed: int
+
+    def report(self, methods: Sequence[MapMethod]) -> Report:
+        found = {
+            name or "test": (dataset, grounded_images(dataset, self.limit))
+            for name, dataset in self.data.splits.test.items()
+        }
+        sets = {name: (dataset, regions) for name, (dataset, regions) in found.items() if regions}
+        if not sets:
+            raise DataError(
+                f"no test set knows regions ({', '.join(found)}): attention is measured on data "
+                f"whose words name pixels, such as data=glyphs"
+            )
+        chosen = self.best(methods)
+        lines = lines_of(methods, chosen, self.seed)
+        results = [self.measured(name, *each, lines, chosen) for name, each in sets.items()]
+        alike = self.cascade(*next(iter(sets.values())), chosen)
+        return Report(chosen.title, len(methods), tuple(results), tuple(alike), self.seed)
+
+    def best(self, methods: Sequence[MapMethod]) -> MapMethod:
+        """Return the method that points best on the validation set, or else the first."""
+        val = self.data.splits.val
+        regions = grounded_images(val, self.limit) if len(methods) > 1 else {}
+        if not regions:
+            return methods[0]
+        lines = [Line(method.title, (method,)) for method in methods]
+        parts = named_regions(self.task, self.data, val, regions)
+        found = measure_regions(self.task.model, parts, lines, heads=False)
+        return methods[int(np.argmax(found.values["pointing"].mean(0)))]
+
+    def measured(
+        self,
+        name: str,
+        dataset: CaptionDataset,
+        regions: dict[int, Regions],
+        lines: Sequence[Line],
+        chosen: MapMethod,
+    ) -> SetResult:
+        model, (task, data) = self.task.model, (self.task, self.data)
+        parts = named_regions(task, data, dataset, regions)
+        where = measure_regions(model, parts, lines)
+        parts = named_regions(task, data, dataset, spread(regions, self.perturbed))
+        once = [replace(line, methods=line.methods[:1]) for line in lines]
+        faith = measure_perturbations(model, parts, once, self.seed)
+        return set_result(name, chosen.title, where, faith, self.seed)
+
+    def cascade(
+        self, dataset: CaptionDataset, regions: dict[int, Regions], chosen: MapMethod
+    ) -> list[tuple[str, float]]:
+        part = next(named_regions(self.task, self.data, dataset, spread(regions, BATCH)))
+        return cascade(self.task.model, part.batch, chosen, self.seed)
+
+
+def spread(regions: dict[int, Regions], count: int) -> dict[int, Regions]:
+    """Return at most `count` of the images, evenly spaced."""
+    images = list(regions)
+    places = np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int)
+    return {images[place]: regions[images[place]] for place in places}

@@ -1,0 +1,64 @@
+import pytest
+
+from mmattn.reports.results import Estimate, LineResult, Report, SetResult, WordResult
+from mmattn.reports.tables import cascade_table, heads_table, methods_table, ranged, words_table
+
+
+def figures(value: float) -> dict[str, Estimate]:
+    names = ("pointing", "pointing_near", "energy")
+    return {name: Estimate(value, value - 0.1, value + 0.1) for name in names}
+
+
+@pytest.fixture
+def result() -> SetResult:
+    heads = [(0, None, 0.3), (0, 0, 0.2), (0, 1, 0.4), (1, None, 0.7), (1, 0, 0.6), (1, 1, 0.8)]
+    return SetResult(
+        name="fonts",
+        images=1000,
+        words=1234,
+        perturbed=0,
+        chance=0.03,
+        near_chance=0.17,
+        lines=(
+            LineResult("raw", False, None, None, figures(0.7)),
+            LineResult("uniform", True, None, None, figures(0.2)),
+            *(LineResult("cross-attention", False, i, h, figures(v)) for i, h, v in heads),
+        ),
+        by_word=(WordResult("acute", 50, 0.02, figures(0.9)),),
+        above={},
+    )
+
+
+def texts(table) -> list[list[str]]:
+    return [[cell.text for cell in row] for row in table.rows]
+
+
+def test_methods_and_controls_with_what_was_measured(result):
+    table = methods_table(result)
+    assert table.header == ("map", "pointing", "± 1 patch", "energy")
+    assert texts(table) == [
+        ["raw", *["0.70 (0.60 to 0.80)"] * 3],
+        ["control: uniform", *["0.20 (0.10 to 0.30)"] * 3],
+    ]
+    assert "1,234 words of 1,000 images" in table.title
+
+
+def test_layers_and_heads(result):
+    table = heads_table(result)
+    assert table.header == ("layer", "mean over heads", "head 0", "head 1")
+    assert texts(table) == [["0", "0.30", "0.20", "0.40"], ["1", "0.70", "0.60", "0.80"]]
+    assert [cell.heat for cell in table.rows[1]] == [None, 0.7, 0.6, 0.8]
+
+
+def test_words_and_the_cascade(result):
+    report = Report("raw", 1, (result,), (("text output", 1.0), ("bridge", -0.2)), 0)
+    assert texts(words_table(report, result))[0][:4] == [
+        "acute", "50", "0.020", "0.90 (0.80 to 1.00)",
+    ]  # fmt: skip
+    table = cascade_table(report)
+    assert texts(table) == [["text output", "1.00"], ["bridge", "-0.20"]]
+    assert [row[1].heat for row in table.rows] == [1.0, 0.0]
+
+
+def test_what_is_undefined_is_a_dash():
+    assert ranged(Estimate(float("nan"), float("nan"), float("nan"))) == "–"

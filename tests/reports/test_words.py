@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+import torch
+
+from mmattn.errors import DataError
+from mmattn.reports.words import BATCH, grounded_images, named_regions, spread_order
+
+
+class Marked:
+    """A set whose every third image has a region of a given size; images are 8 x 10 pixels."""
+
+    def __init__(self, length, size=(8, 10)):
+        self.length, self.size = length, size
+
+    def __len__(self):
+        return self.length
+
+    def key(self, index):
+        return f"image {index}"
+
+    def captions(self, index):
+        return ("a thing",)
+
+    def image(self, index):
+        return torch.zeros(3, 8, 10, dtype=torch.uint8)
+
+    def regions(self, index):
+        return {} if index % 3 else {"thing": np.ones(self.size, dtype=bool)}
+
+
+def test_images_with_regions_are_found_in_order():
+    assert list(grounded_images(Marked(10), None)) == [0, 3, 6, 9]
+    assert list(grounded_images(Marked(0), None)) == []
+
+
+def test_a_limit_takes_images_from_all_over_the_set():
+    found = list(grounded_images(Marked(300), 10))
+    assert len(found) == 10
+    assert found == sorted(set(found))
+    assert max(np.diff([0, *found, 300])) < 100
+    assert list(grounded_images(Marked(300), 1000)) == list(range(0, 300, 3))
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 100])
+def test_every_beginning_of_the_order_is_spread(length):
+    order = spread_order(length)
+    assert sorted(order) == list(range(length))
+    for taken in range(1, length + 1):
+        gaps = np.diff([0, *sorted(order[:taken]), length])
+        assert max(gaps) <= 3 * length / taken + 1
+
+
+def test_a_region_of_another_size_than_its_image_is_refused():
+    with pytest.raises(DataError, match=r"image 0: the region of 'thing' is 10 x 8 and .* 8 x 10"):
+        grounded_images(Marked(3, (10, 8)), None)
+
+
+def test_a_set_without_regions_has_none():
+    class Plain:
+        __len__, key, captions, image = (
+            getattr(Marked, name) for name in ("__len__", "key", "captions", "image")
+        )
+        length = 3
+
+    assert grounded_images(Plain(), None) == {}
+
+
+def test_words_come_with_their_tokens_and_masks(task, glyphs):
+    dataset = glyphs.splits.test["fonts"]
+    regions = grounded_images(dataset, 5)
+    (part,) = named_regions(task, glyphs, dataset, regions)
+    assert part.indices == tuple(regions)
+    assert part.batch.tokens.shape[:2] == (5, 1)
+    for b, index in enumerate(part.indices):
+        caption = dataset.captions(index)[0].split()
+        named = [word for word in caption if word in regions[index]]
+        assert [word.text for word in part.words[b]] == named
+        for word, mask in zip(part.words[b], part.masks[b], strict=True):
+            written = part.batch.labels[b, 0, list(word.tokens)].tolist()
+            assert glyphs.tokenizer.decode(written) == word.text
+            assert mask is regions[index][word.text]
+
+
+def test_batches_are_of_about_equal_size(task, glyphs):
+    dataset = glyphs.splits.test["fonts"]
+    regions = grounded_images(dataset, BATCH + 2)
+    sizes = [len(part.indices) for part in named_regions(task, glyphs, dataset, regions)]
+    assert sizes == [BATCH // 2 + 1] * 2
+    assert list(named_regions(task, glyphs, dataset, {})) == []
