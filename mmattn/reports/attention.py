@@ -37,7 +37,8 @@ def attention_report(
 
     Words are measured on the first *reference* caption, teacher-forced, so that every region counts
     whether or not the model would write its word. The verdict is about the method that points best
-    on the validation set, so that choosing it costs the test sets nothing.
+    on the validation set, so that choosing it costs the test sets nothing; where that knows no
+    regions, about the first.
 
     Args:
         task: the trained model with its tokenizer.
@@ -104,20 +105,22 @@ class _Measurement:
                 f"no test set knows regions ({', '.join(found)}): attention is measured on data "
                 f"whose words name pixels, such as data=glyphs"
             )
-        chosen = self.best(methods)
+        val = grounded_images(self.data.splits.val, self.limit) if len(methods) > 1 else {}
+        chosen = self.best(methods, val) if val else methods[0]
         lines = lines_of(methods, chosen, self.seed)
         results = [self.measured(name, *each, lines, chosen) for name, each in sets.items()]
-        alike = self.cascade(*next(iter(sets.values())), chosen)
-        return Report(chosen.title, len(methods), tuple(results), tuple(alike), self.seed)
+        return Report(
+            method=chosen.title,
+            candidates=len(methods) if val else 1,
+            sets=tuple(results),
+            cascade=tuple(self.cascade(*next(iter(sets.values())), chosen)),
+            seed=self.seed,
+        )
 
-    def best(self, methods: Sequence[MapMethod]) -> MapMethod:
-        """Return the method that points best on the validation set, or else the first."""
-        val = self.data.splits.val
-        regions = grounded_images(val, self.limit) if len(methods) > 1 else {}
-        if not regions:
-            return methods[0]
+    def best(self, methods: Sequence[MapMethod], regions: dict[int, Regions]) -> MapMethod:
+        """Return the method that points best on these images of the validation set."""
         lines = [Line(method.title, (method,)) for method in methods]
-        parts = named_regions(self.task, self.data, val, regions)
+        parts = named_regions(self.task, self.data, self.data.splits.val, regions)
         found = measure_regions(self.task.model, parts, lines, heads=False)
         return methods[int(np.argmax(found.values["pointing"].mean(0)))]
 

@@ -78,7 +78,7 @@ class SetResult:
 class Report:
     """An attention report.
 
-    `method` is the one that the verdict is about: the best of `candidates` on the validation set.
+    `method` is the one that the verdict is about: of `candidates` the best on the validation set.
     `cascade` says how alike its maps stay while random weights go down from the output.
     """
 

@@ -1,6 +1,6 @@
 """The tables of an attention report, as text that both Markdown and HTML lay out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,6 +18,8 @@ COLUMNS = {
     "road": ("ROAD ↑", "(least - most relevant patches removed first) / 2, holes imputed"),
     "leave_one_out": ("leave one out ↑", "rank correlation with what each patch's loss costs"),
 }
+WHERE = ("pointing", "pointing_near", "energy", "iou", "auc")
+USED = ("deletion", "insertion", "road", "leave_one_out")
 BY_WORD = ("pointing", "pointing_near", "energy")
 
 
@@ -40,24 +42,28 @@ class Table:
 def tables(report: Report) -> Iterator[Table]:
     """Yield the tables: per test set methods and controls, layers and heads, words; the cascade."""
     for result in report.sets:
-        yield methods_table(result)
+        yield regions_table(result)
+        if result.perturbed:
+            yield perturbations_table(result)
         yield heads_table(result)
         yield words_table(report, result)
     yield cascade_table(report)
 
 
-def methods_table(result: SetResult) -> Table:
-    """Return the methods and the controls of one test set, with all figures."""
-    lines = [line for line in result.lines if line.layer is None]
-    figures = [name for name in COLUMNS if name in lines[0].figures]
-    rows = [(Cell(named(line)), *estimated(line.figures, figures)) for line in lines]
-    return Table(
-        f"{result.name}: {result.words:,} words of {result.images:,} images, those from deletion "
-        f"on: {result.perturbed} words; chance of pointing and energy {result.chance:.3f}, ± 1 "
-        f"patch {result.near_chance:.3f}; 95 % intervals over images",
-        ("map", *(COLUMNS[name][0] for name in figures)),
-        tuple(rows),
+def regions_table(result: SetResult) -> Table:
+    """Return how the maps of methods and controls fall on the regions of one test set."""
+    return _lines_table(
+        f"{result.name}: on the named region, {result.words:,} words of {result.images:,} images; "
+        f"chance of pointing and energy {result.chance:.3f}, ± 1 patch {result.near_chance:.3f}",
+        result,
+        WHERE,
     )
+
+
+def perturbations_table(result: SetResult) -> Table:
+    """Return whether the model uses what the maps of methods and controls show."""
+    title = f"{result.name}: what the model uses, {result.perturbed:,} words"
+    return _lines_table(title, result, USED)
 
 
 def heads_table(result: SetResult) -> Table:
@@ -106,12 +112,19 @@ def cascade_table(report: Report) -> Table:
     )
 
 
+def _lines_table(title: str, result: SetResult, figures: tuple[str, ...]) -> Table:
+    lines = [line for line in result.lines if line.layer is None]
+    known = [name for name in figures if name in lines[0].figures]
+    rows = tuple((Cell(named(line)), *estimated(line.figures, known)) for line in lines)
+    return Table(title, ("map", *(COLUMNS[name][0] for name in known)), rows)
+
+
 def named(line: LineResult) -> str:
     """Return a line's title, controls marked as such."""
     return f"control: {line.title}" if line.control else line.title
 
 
-def estimated(figures: Figures, names: tuple[str, ...] | list[str]) -> Iterator[Cell]:
+def estimated(figures: Figures, names: Sequence[str]) -> Iterator[Cell]:
     """Yield a cell for each figure."""
     yield from (Cell(ranged(figures[name])) for name in names)
 

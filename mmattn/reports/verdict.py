@@ -36,8 +36,10 @@ def headline(report: Report) -> str:
 def set_verdict(report: Report, result: SetResult) -> str:
     """Return how well the maps do on one test set, and beside which controls."""
     own = result.line(report.method).figures
+    chosen = f", best of {report.candidates} on the validation set"
+    method = f"{report.method}{chosen if report.candidates > 1 else ''}"
     sentences = [
-        f"{result.name}: the maps of this model ({report.method}) point at the named region in "
+        f"{result.name}: the maps of this model ({method}) point at the named region in "
         f"{within(own['pointing'])} of {result.words:,} words of {result.images:,} images; chance "
         f"is {result.chance:.3f}.",
         f"With one patch of tolerance it is {own['pointing_near'].mean:.2f}, chance "

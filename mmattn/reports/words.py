@@ -30,10 +30,10 @@ class NamedRegions:
 
 
 def grounded_images(dataset: CaptionDataset, limit: int | None) -> dict[int, Regions]:
-    """Return the regions of at most `limit` images that have some, spread over the set.
+    """Return the regions that the first caption names, for at most `limit` images that have some.
 
-    All of them if `limit` is None; none for a data set that knows no regions. Raises DataError for
-    a region of another size than its image.
+    The images are spread over the set; all of them if `limit` is None, none for a data set that
+    knows no regions. Raises DataError for a region of another size than its image.
     """
     if not isinstance(dataset, GroundedDataset):
         return {}
@@ -41,7 +41,9 @@ def grounded_images(dataset: CaptionDataset, limit: int | None) -> dict[int, Reg
     for index in spread_order(len(dataset)):
         if limit is not None and len(found) >= limit:
             break
-        if regions := dataset.regions(index):
+        words = dataset.captions(index)[0].split()
+        regions = {word: mask for word, mask in dataset.regions(index).items() if word in words}
+        if regions:
             check_regions(dataset, index, regions)
             found[index] = regions
     return dict(sorted(found.items()))

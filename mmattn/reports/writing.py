@@ -13,10 +13,10 @@ from mmattn.training.results import write_results
 NAME = "attention_report"
 TITLE = "Are the attention maps better than the controls?"
 CONTROLS = (
-    "Controls: a uniform map; a Gaussian in the middle (a quarter of each side wide); the same "
-    "method on the model with random weights (three draws); the same method on the same picture at "
-    "the same place of another image's caption. Where captions share their form, the last one "
-    "keeps what a place in the sentence alone tells."
+    "Intervals hold 95 % of 2,000 draws of the images. Controls: a uniform map; a Gaussian in the "
+    "middle (a quarter of each side wide); the same method on the model with random weights (three "
+    "draws); the same method on the same picture at the same place of another image's caption. "
+    "Where captions share their form, the last one keeps what a place in the sentence alone tells."
 )
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1c1e22; background: #f6f7f9;

@@ -171,6 +171,13 @@ def test_data_without_regions_are_refused(task, glyphs, monkeypatch):
         attention_report(task, glyphs, [RAW])
 
 
+def test_without_regions_to_choose_by_the_first_method_is_taken(task, glyphs, planted, monkeypatch):
+    splits = replace(glyphs.splits, val=Plain(glyphs.splits.val))
+    monkeypatch.setattr(glyphs, "_splits", splits)
+    report = attention_report(task, glyphs, [RAW, planted], limit=4, perturbed=0)
+    assert (report.method, report.candidates) == (RAW.title, 1)
+
+
 def test_cached_features_are_measured_without_perturbations(task, glyphs, monkeypatch):
     monkeypatch.setattr(glyphs, "_features_of", lambda dataset: dataset)
     with pytest.raises(ConfigError, match="perturbed=0"):

@@ -1,7 +1,17 @@
+from dataclasses import replace
+
 import pytest
 
 from mmattn.reports.results import Estimate, LineResult, Report, SetResult, WordResult
-from mmattn.reports.tables import cascade_table, heads_table, methods_table, ranged, words_table
+from mmattn.reports.tables import (
+    cascade_table,
+    heads_table,
+    perturbations_table,
+    ranged,
+    regions_table,
+    tables,
+    words_table,
+)
 
 
 def figures(value: float) -> dict[str, Estimate]:
@@ -34,13 +44,24 @@ def texts(table) -> list[list[str]]:
 
 
 def test_methods_and_controls_with_what_was_measured(result):
-    table = methods_table(result)
+    table = regions_table(result)
     assert table.header == ("map", "pointing", "± 1 patch", "energy")
     assert texts(table) == [
         ["raw", *["0.70 (0.60 to 0.80)"] * 3],
         ["control: uniform", *["0.20 (0.10 to 0.30)"] * 3],
     ]
     assert "1,234 words of 1,000 images" in table.title
+
+
+def test_perturbations_have_a_table_where_they_were_measured(result):
+    for line in result.lines[:2]:
+        line.figures["road"] = Estimate(0.2, 0.1, 0.3)
+    used = replace(result, perturbed=17)
+    table = perturbations_table(used)
+    assert table.header == ("map", "ROAD ↑")
+    assert texts(table) == [[name, "0.20 (0.10 to 0.30)"] for name in ("raw", "control: uniform")]
+    counts = [len(list(tables(Report("raw", 1, (each,), (), 0)))) for each in (result, used)]
+    assert counts == [4, 5]
 
 
 def test_layers_and_heads(result):

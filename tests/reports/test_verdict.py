@@ -49,6 +49,9 @@ def test_better_than_every_control(good):
     assert "20.0 times the mass" in text
     assert "beats every control: uniform by 0.82 (95 % CI 0.80 to 0.84)" in text
     assert "NOT" not in text
+    assert "(raw, best of 3 on the validation set)" in set_verdict(
+        replace(report(good), candidates=3), good
+    )
 
 
 def test_one_unclear_control_on_one_set_is_not_better(good, bad):

@@ -33,6 +33,14 @@ def test_images_with_regions_are_found_in_order():
     assert list(grounded_images(Marked(0), None)) == []
 
 
+def test_only_words_of_the_first_caption_count():
+    class Silent(Marked):
+        def captions(self, index):
+            return ("a thing" if index else "nothing", "a thing")
+
+    assert list(grounded_images(Silent(7), None)) == [3, 6]
+
+
 def test_a_limit_takes_images_from_all_over_the_set():
     found = list(grounded_images(Marked(300), 10))
     assert len(found) == 10
