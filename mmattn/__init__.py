@@ -9,7 +9,10 @@ if TYPE_CHECKING:
     from mmattn.blocks import Block as Block
     from mmattn.blocks import BlockOptions as BlockOptions
     from mmattn.captioner import Captioner as Captioner
+    from mmattn.gradient_recorder import GradientRecorder as GradientRecorder
+    from mmattn.interop.foreign_attention import record as record
     from mmattn.recorder import Recorder as Recorder
+    from mmattn.statistics import StatisticsRecorder as StatisticsRecorder
     from mmattn.text import TextTransformer as TextTransformer
     from mmattn.vision import VisionTransformer as VisionTransformer
 
@@ -21,19 +24,25 @@ _HOME = {
     "Block": "blocks",
     "BlockOptions": "blocks",
     "Captioner": "captioner",
+    "GradientRecorder": "gradient_recorder",
     "Recorder": "recorder",
+    "StatisticsRecorder": "statistics",
     "TextTransformer": "text",
     "VisionTransformer": "vision",
+    "record": "interop.foreign_attention",
 }
 __all__ = [
     "Attention",
     "Block",
     "BlockOptions",
     "Captioner",
+    "GradientRecorder",
     "Recorder",
+    "StatisticsRecorder",
     "TextTransformer",
     "VisionTransformer",
     "attend",
+    "record",
 ]
 
 

@@ -55,6 +55,19 @@ class CaptionBatch:
         }
         return replace(self, **moved)
 
+    def select(self, chosen: Sequence[int]) -> "CaptionBatch":
+        """Return the batch of some of the images."""
+        rows = list(chosen)
+        return replace(
+            self,
+            keys=tuple(self.keys[b] for b in rows),
+            images=self.images[rows],
+            tokens=self.tokens[rows],
+            labels=self.labels[rows],
+            valid=self.valid[rows],
+            references=tuple(self.references[b] for b in rows),
+        )
+
     def with_captions(self, captions: Sequence[Sequence[int]], begin_id: int) -> "CaptionBatch":
         """Return the batch with one other caption for each image: token ids, written one by one.
 

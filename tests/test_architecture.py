@@ -17,6 +17,7 @@ FLOORS = {
     "taps": 1,
     "recorder": 2,
     "gradient_recorder": 3,
+    "statistics": 3,
     "metrics": 1,
     "weights": 1,
     "attention": 2,

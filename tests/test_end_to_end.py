@@ -24,7 +24,7 @@ SMALL = [
     "trainer.max_epochs=1",
     "trainer.check_val_every_n_epoch=1",
     "trainer.limit_train_batches=8",
-    "callbacks.attention.probe_size=2",
+    "callbacks.attention.probes.size=2",
     "callbacks.attention.test_images=2",
 ]
 PROMISED = [
@@ -81,7 +81,7 @@ def test_the_run_directory_holds_what_the_readme_lists(run):
 
 
 def test_every_picture_has_its_numbers(run):
-    strips = [p for p in run[0].rglob("attention/**/*.png") if not p.stem.endswith("-heads")]
+    strips = [p for p in run[0].rglob("attention/step-*/**/*.png") if "-heads" not in p.stem]
     assert len(strips) == 2 + 2 * 2  # the probe set once, and two test sets
     for path in strips:
         assert np.asarray(Image.open(path)).ndim == 3
@@ -96,6 +96,45 @@ def test_every_picture_has_its_numbers(run):
 def test_it_ends_with_captions_results_and_where_to_look(run):
     for said in ("captions of unseen images", "test/fonts/exact_match", "attention maps"):
         assert said in run[1]
+
+
+def mmattn(*arguments):
+    """Run the console script's `main` in a process of its own."""
+    call = "from mmattn.cli.main import main; main()"
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "PYTHONWARNINGS": ""}
+    command = [sys.executable, "-c", call, *map(str, arguments)]
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=500, check=False
+    )
+
+
+def test_the_maps_of_a_run_can_be_viewed(run, tmp_path):
+    done = mmattn("view", run[0], "--out", tmp_path / "pages")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"6 images; open in a browser: {tmp_path}/pages/index.html\n"
+    assert len(list((tmp_path / "pages").glob("*.html"))) == 1 + 6
+
+
+def test_the_maps_of_a_run_can_be_judged(run, tmp_path):
+    options = ["--limit", "12", "--perturbed", "4", "--out", tmp_path]
+    done = mmattn("attention-report", "--model", run[0], *options)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "attention_report.json").read_text())
+    assert all(math.isfinite(value) for value in figures.values())
+    assert {"attention_report.html", "attention_report.md"} < {p.name for p in tmp_path.iterdir()}
+    # eight training steps teach nothing, and the report says so
+    assert "NOT better than the controls" in done.stdout
+
+
+def test_a_report_on_what_is_no_run_is_one_line(tmp_path):
+    done = mmattn("attention-report", "--model", tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"error: {tmp_path} is no run directory: it has no config.yaml; give a folder such as "
+        "logs/caption/runs/<time>\n"
+    )
+    done = mmattn("view", tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 
 
 def test_a_mistake_is_one_line(tmp_path):

@@ -43,8 +43,9 @@ def load_run(model: str | Path, overrides: Sequence[str] = (), allowed: Sequence
     """
     folder, checkpoint = find_run(Path(model).expanduser())
     config = read_config(folder / "config.yaml", [*overrides, "compile=false"])
-    check_targets(config, allowed)
-    check_arguments(config)
+    built = OmegaConf.masked_copy(config, ["data", "model", "optimizer", "scheduler"])
+    check_targets(built, allowed)
+    check_arguments(built)
     quiet_libraries()
     data = build(config.data, "data")
     data.read()

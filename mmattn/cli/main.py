@@ -1,12 +1,22 @@
 """`mmattn`: the console script. Knows its commands without importing any of them."""
 
 import sys
+from importlib import import_module
 from importlib.metadata import version
+
+# Where each command's `main` is: imported when it is asked for.
+COMMANDS = {
+    "train": "mmattn.cli.train",
+    "view": "mmattn.cli.view",
+    "attention-report": "mmattn.cli.attention_report",
+}
 
 HELP = """mmattn: train captioners that see and read, and look at what they attend to
 
   mmattn train [KEY=VALUE ...]     train, test, and draw attention maps (the same as train.py)
   mmattn train --help              every configuration group and key
+  mmattn view RUN                  the attention maps of a run as pages to explore in a browser
+  mmattn attention-report --model RUN   do the maps fall on what the words name?
   mmattn --version
 
 examples
@@ -28,15 +38,14 @@ def main() -> None:
         print(HELP)
     elif arguments[0] in ("-V", "--version"):
         print(f"mmattn {version('mmattn')}")
-    elif arguments[0] == "train":
-        from mmattn.cli.train import main as train
-
-        sys.argv = [f"{sys.argv[0]} train", *arguments[1:]]
-        train()
+    elif arguments[0] in COMMANDS:
+        command = import_module(COMMANDS[arguments[0]])
+        sys.argv = [f"{sys.argv[0]} {arguments[0]}", *arguments[1:]]
+        command.main()
     else:
         from difflib import get_close_matches
 
-        near = get_close_matches(arguments[0], ["train", "--help", "--version"], 1, 0.5)
+        near = get_close_matches(arguments[0], [*COMMANDS, "--help", "--version"], 1, 0.5)
         hint = f"; did you mean {near[0]}?" if near else ""
         print(f"error: no command {arguments[0]!r}{hint} (see mmattn --help)", file=sys.stderr)
         raise SystemExit(2)

@@ -7,7 +7,7 @@ from lightning.pytorch.loggers import WandbLogger
 from rich.console import Console
 from rich.table import Table
 
-from mmattn.training.attention_logging import AttentionLogging
+from mmattn.training.attention_logger import AttentionLogger
 
 
 def examples(trainer: L.Trainer) -> Table:
@@ -15,10 +15,12 @@ def examples(trainer: L.Trainer) -> Table:
     table = Table("image", "generated", "reference", title="captions of unseen images")
     table.title_justify = "left"
     for callback in getattr(trainer, "callbacks"):  # noqa: B009 - declared nowhere in Lightning
-        if isinstance(callback, AttentionLogging):
-            for key, references, caption in callback.examples:
-                same = caption in references
-                table.add_row(key, caption, "the same" if same else references[0])
+        if isinstance(callback, AttentionLogger):
+            for record in callback.examples:
+                same = record.caption in record.references
+                table.add_row(
+                    record.key, record.caption, "the same" if same else record.references[0]
+                )
     return table
 
 

@@ -1,1 +1,1 @@
-"""Reading other libraries' weights into our own modules."""
+"""Other libraries' models: their weights in our own modules, and their attention maps."""

@@ -133,11 +133,19 @@ class Placement:
         the original: their mass is not in the result. Modes and errors are those of `to_pixels`.
         """
         map = checked_map(map)
-        (height, width), (top, left, bottom, right) = self.size, self.box
-        rows = _weights(_pixel_edges(height, top, bottom), map.shape[0], mode)
-        columns = _weights(_pixel_edges(width, left, right), map.shape[1], mode)
+        rows, columns = self.weights((map.shape[0], map.shape[1]), mode)
         # Bicubic weights dip below zero beside a peak: where no patch is negative, no pixel may be.
         return np.maximum(rows @ map @ columns.T, min(0.0, map.min()))
+
+    def weights(self, grid: Size, mode: Mode) -> tuple[np.ndarray, np.ndarray]:
+        """How much each row and column of patches counts for each of the original's pixels.
+
+        Returns [height, h] and [width, w]; rows outside the network's picture are 0. Raises
+        `ValueError` for an unknown mode.
+        """
+        (height, width), (top, left, bottom, right) = self.size, self.box
+        rows = _weights(_pixel_edges(height, top, bottom), grid[0], mode)
+        return rows, _weights(_pixel_edges(width, left, right), grid[1], mode)
 
 
 def checked_map(map: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from mmattn.maps.colours import as_image, blends, faded, grey, hatched
-from mmattn.maps.geometry import Mode, Placement, Size, _pixel_edges, _weights, checked_map
+from mmattn.maps.geometry import Mode, Placement, Size, checked_map
 from mmattn.maps.look import LOOK, Look
 from mmattn.maps.png import checked_picture
 from mmattn.maps.scale import Reading, Scale, ScaleRule, number, read, scales
@@ -122,9 +122,7 @@ def _pixels(
 @lru_cache(maxsize=32)
 def _axes(placed: Placement, grid: Size, mode: Mode) -> tuple[np.ndarray, np.ndarray]:
     """How much each row [H, h] and column [w, W] of patches counts for each of pixels."""
-    (height, width), (top, left, bottom, right) = placed.size, placed.box
-    rows = _weights(_pixel_edges(height, top, bottom), grid[0], mode)
-    columns = _weights(_pixel_edges(width, left, right), grid[1], mode)
+    rows, columns = placed.weights(grid, mode)
     return rows, columns.T.copy()
 
 

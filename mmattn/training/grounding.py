@@ -1,16 +1,22 @@
 """Pointing and energy of accent words while validating and testing: numbers beside the pictures."""
 
+from collections.abc import Mapping, Sequence
+
 import lightning as L
+import numpy as np
 import torch
 from torch import Tensor
 
 from mmattn.batch import CaptionBatch
 from mmattn.data.dataset import CaptionDataset, GroundedDataset
+from mmattn.maps.methods import MapMethod, RawAttention
 from mmattn.maps.quality.grounding import Grounding, ground
-from mmattn.maps.recorded import CaptionAttention, attend_captions
+from mmattn.maps.words import group_words, merge
 from mmattn.tasks.captioning import CaptioningTask
+from mmattn.training.attention_records import looking
 from mmattn.training.parts import caption_data, captioning_task
 
+Regions = Mapping[str, np.ndarray]
 FIELDS = 5  # sums of hit, pointing chance, energy, energy chance, and the count
 
 
@@ -23,11 +29,12 @@ class GroundingMeter(L.Callback):
     left alone.
 
     Args:
-        layer: the decoder layer whose mean over heads is measured; negative counts from the last.
+        map: how the maps are made that are measured; the last layer's cross-attention, mean over
+            heads, if None.
     """
 
-    def __init__(self, *, layer: int = -1):
-        self.layer = layer
+    def __init__(self, *, map: MapMethod | None = None):
+        self.method = map or RawAttention()
         self._sums: dict[str, Tensor] = {}
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -92,12 +99,8 @@ class GroundingMeter(L.Callback):
             return
         places = {dataset.key(i): i for i in range(len(dataset))}
         regions = [dataset.regions(places[key]) for key in batch.keys]
-        chosen = [b for b, found in enumerate(regions) if found]
-        if not chosen:
-            return
-        found = grounded_words(task, batch, chosen, [regions[b] for b in chosen], self.layer)
         sums = self._sums[prefix]
-        for g in found:
+        for g in grounded_words(task, batch, regions, self.method):
             row = [g.hit, g.pointing_chance, g.energy, g.chance, 1.0]
             sums += torch.tensor(row, dtype=torch.float64)
 
@@ -120,32 +123,42 @@ class GroundingMeter(L.Callback):
 
 
 def grounded_words(
-    task: CaptioningTask,
-    batch: CaptionBatch,
-    chosen: list[int],
-    regions: list[dict],
-    layer: int,
+    task: CaptioningTask, batch: CaptionBatch, regions: Sequence[Regions], method: MapMethod
 ) -> list[Grounding]:
-    """Return how the words with a region do, for the first caption of the chosen images."""
-    image = task.encode(batch)
-    image = image._replace(tokens=image.tokens[chosen])
-    captions = [
-        task.tokenizer.until_end(batch.tokens[b, 0, batch.valid[b, 0]].tolist()) for b in chosen
-    ]
-    texts = [(task.tokenizer.decode(ids), task.tokenizer.offsets(ids)) for ids in captions]
-    maps = attend_captions(task.model, image, captions, texts, task.tokenizer.begin_id)
+    """Return how the words with a region do, for the first caption of each image.
+
+    `regions` are word -> bool mask [height, width], one mapping an image.
+    """
+    chosen = [b for b, found in enumerate(regions) if found]
+    if not chosen:
+        return []
+    with looking(task):
+        maps = method(task.model, batch.select(chosen))[:, 0].float().cpu().numpy()
     return [
         grounding
-        for attention, masks in zip(maps, regions, strict=True)
-        for grounding in word_groundings(attention, masks, layer)
+        for b, found in zip(chosen, maps, strict=True)
+        for grounding in word_groundings(task, reference(batch, b), found, regions[b])
     ]
 
 
-def word_groundings(attention: CaptionAttention, masks: dict, layer: int) -> list[Grounding]:
-    """Return one grounding for each word of the caption that has a mask."""
-    maps = attention.word_maps(layer)
+def reference(batch: CaptionBatch, b: int) -> Tensor:
+    """Return the ids of image b's first caption, without padding."""
+    return batch.tokens[b, 0, batch.valid[b, 0]]
+
+
+def word_groundings(
+    task: CaptioningTask, tokens: Tensor, maps: np.ndarray, masks: Regions
+) -> list[Grounding]:
+    """Return one grounding for each word of a caption that has a mask.
+
+    `tokens` are the caption's ids, the begin token first; `maps` are [T, h, w], one for each token
+    that was written.
+    """
+    ids = task.tokenizer.until_end(tokens.tolist())
+    text, spans = task.tokenizer.decode(ids), task.tokenizer.offsets(ids)
+    words = group_words(text, spans)
     return [
-        ground(maps[i], masks[word.text])
-        for i, word in enumerate(attention.words)
+        ground(map, masks[word.text])
+        for word, map in zip(words, merge(maps, words), strict=True)
         if word.text in masks
     ]

@@ -26,7 +26,7 @@ class TrackioLogger(Logger):
     def __init__(self, project: str, name: str | None = None):
         super().__init__()
         try:
-            import trackio
+            import trackio  # pyright: ignore[reportMissingImports] - an extra
         except ImportError as error:
             raise ConfigError(
                 "logger=trackio needs the extra trackio: pip install 'mmattn[trackio]'"

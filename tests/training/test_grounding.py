@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from mmattn.maps.methods import RawAttention
 from mmattn.maps.quality.grounding import ground, summarise
 from mmattn.maps.words import group_words
 from mmattn.recorder import Recorder
@@ -36,7 +37,7 @@ def tested(make_data, make_task, make_trainer):
     def run(layer=-1, tests=("a", "b"), **options):
         data = make_data(tests)
         task = make_task(data, depth=2)
-        trainer = make_trainer(GroundingMeter(layer=layer), **options)
+        trainer = make_trainer(GroundingMeter(map=RawAttention([layer])), **options)
         trainer.validate(task, datamodule=data, verbose=False)
         logged = dict(trainer.callback_metrics)
         trainer.test(task, datamodule=data, verbose=False)
@@ -94,15 +95,16 @@ def test_sets_without_regions_log_nothing(make_data, make_task, make_trainer, mo
 def test_images_without_a_region_are_passed_over(make_data, make_task):
     data = make_data()
     task, dataset = make_task(data), data.splits.val
-    batch = data.evaluation_batch(dataset, [0, 1, 2])
     regions = [dataset.regions(index) for index in (0, 1, 2)]
     assert regions[0] == {}
-    both = grounded_words(task, batch, [1, 2], regions[1:], layer=0)
-    alone = [
-        grounded_words(task, data.evaluation_batch(dataset, [i]), [0], [regions[i]], 0)[0]
-        for i in (1, 2)
-    ]
+
+    def found(*indices):
+        batch = data.evaluation_batch(dataset, list(indices))
+        return grounded_words(task, batch, [regions[i] for i in indices], RawAttention())
+
+    both, alone = found(0, 1, 2), [*found(1), *found(2)]
     assert len(both) == 2
+    assert found(0) == []
     for a, b in zip(both, alone, strict=True):
         assert (a.hit, a.chance) == (b.hit, b.chance)
         assert a.energy == pytest.approx(b.energy, rel=1e-5)

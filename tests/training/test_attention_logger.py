@@ -1,15 +1,17 @@
-import json
-
 import numpy as np
 import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from PIL import Image
 
-from mmattn.errors import ConfigError
+from mmattn.errors import UserError
+from mmattn.maps.archive import load_attention
+from mmattn.maps.methods import RawAttention
 from mmattn.maps.words import group_words
 from mmattn.recorder import Recorder
-from mmattn.training.attention_logging import AttentionLogging, caption_attention, probe, spread
+from mmattn.training.attention_logger import AttentionLogger
+from mmattn.training.attention_records import attention_records
+from mmattn.training.probes import Probe, Probes
 
 
 @pytest.fixture
@@ -19,8 +21,8 @@ def fitted(make_data, make_task, make_trainer, tmp_path):
     def fit(logger=False, **options):
         data = make_data()
         task = make_task(data, depth=2)
-        callback = AttentionLogging(
-            str(tmp_path / "maps"), **({"probe_size": 3, "test_images": 2} | options)
+        callback = AttentionLogger(
+            str(tmp_path / "maps"), **({"probes": Probes(size=3), "test_images": 2} | options)
         )
         trainer = make_trainer(callback, logger=logger, max_epochs=2)
         trainer.fit(task, datamodule=data)
@@ -59,51 +61,87 @@ def test_a_picture_is_one_and_differs_once_the_model_has_learned(fitted, tmp_pat
 
 
 def test_numbers_are_those_of_a_fresh_recording(fitted, tmp_path):
-    callback, _, task, data = fitted()
+    _, _, task, data = fitted(further_maps=[RawAttention(None, [1])], self_attention=True)
     dataset = data.splits.test["a"]
-    folder = tmp_path / "maps" / "step-000012" / "test-a"
-    for index in callback._probes["attention/test/a"]:
-        with np.load(folder / f"a-{index}.npz") as saved:  # allow_pickle is False
-            weights, grid, prefix = saved["weights"], saved["grid"], saved["prefix"]
-            caption, words = str(saved["caption"]), json.loads(str(saved["words"]))
-        ids = task.tokenizer.encode(caption)
+    paths = sorted((tmp_path / "maps" / "step-000012" / "test-a").glob("*.npz"))
+    assert len(paths) == 2
+    for path in paths:
+        record = load_attention(path)
+        index = int(record.key.split("/")[1])
+        ids = task.tokenizer.encode(record.caption)
         tokens = torch.tensor([[[task.tokenizer.begin_id, *ids[:-1]]]])
-        batch = data.evaluation_batch(dataset, [index])
-        recorder = Recorder(["text.*.cross"])
+        recorder = Recorder(["*"])
         with torch.no_grad():
-            task.model.eval().decode(task.encode(batch), tokens, recorder)
-        fresh = recorder.stack("text.*.cross")[:, 0].numpy()
-        assert weights.shape == (2, 2, len(ids), 16)  # layers, heads, tokens, patches
-        assert weights == pytest.approx(fresh, abs=1e-6)
-        assert weights.sum(-1) == pytest.approx(1.0, abs=1e-5)
-        assert (tuple(grid), int(prefix)) == ((4, 4), 0)
-        spans = task.tokenizer.offsets(ids)
-        assert words == [
-            {"text": w.text, "tokens": list(w.tokens)} for w in group_words(caption, spans)
-        ]
+            task.model.eval()(data.evaluation_batch(dataset, [index]).images, tokens, recorder)
+        cross = recorder.stack("text.*.cross")[:, 0].numpy()  # layers, heads, tokens, patches
+        assert record.cross.names == ("text.0.cross", "text.1.cross")
+        assert record.cross.weights == pytest.approx(cross, abs=1e-6)
+        assert (record.grid, record.prefix, record.step) == ((4, 4), 0, 12)
+        assert record.words == tuple(group_words(record.caption, task.tokenizer.offsets(ids)))
+        assert record.references == dataset.captions(index)
+        assert (record.image == dataset.image(index).permute(1, 2, 0).numpy()).all()
+        drawn, further = (method.maps.reshape(len(ids), 16) for method in record.methods)
+        assert drawn == pytest.approx(cross[-1].mean(0), abs=1e-6)
+        assert further == pytest.approx(cross[:, 1].mean(0), abs=1e-6)
+        for kind in ("text_self", "vision_self"):
+            fresh = recorder.stack(kind.replace("_", ".*."))[:, 0].numpy()
+            assert getattr(record, kind).weights == pytest.approx(fresh, abs=1e-6)
 
 
 def test_what_is_drawn_of_the_test_sets_is_kept_to_be_shown(fitted):
     callback, _, _, data = fitted()
-    keys = [key for key, _, _ in callback.examples]
-    assert [key.split("/")[0] for key in keys] == ["a", "a", "b", "b"]
-    for key, references, caption in callback.examples:
-        name, _, index = key.partition("/")
-        assert references == data.splits.test[name].captions(int(index))
-        assert isinstance(caption, str)
+    names = [record.key.partition("/") for record in callback.examples]
+    assert [name for name, _, _ in names] == ["a", "a", "b", "b"]
+    for (name, _, index), record in zip(names, callback.examples, strict=True):
+        assert record.references == data.splits.test[name].captions(int(index))
 
 
 def test_drawing_leaves_the_model_as_it_was(make_data, make_task):
     data = make_data()
     task = make_task(data, dropout=0.5).train()
+    probe = Probe("", data.splits.val, (0, 1))
     before = {name: value.clone() for name, value in task.state_dict().items()}
-    first = caption_attention(task, data, data.splits.val, [0, 1])
-    again = caption_attention(task, data, data.splits.val, [0, 1])
+    first = attention_records(task, data, probe, [])
+    again = attention_records(task, data, probe, [])
     assert task.training
     assert task.model.text.blocks[0].training
     assert all(torch.equal(before[name], value) for name, value in task.state_dict().items())
     for a, b in zip(first, again, strict=True):  # without dropout
-        assert (a.text, a.weights.tolist()) == (b.text, b.weights.tolist())
+        assert (a.caption, a.cross.weights.tolist()) == (b.caption, b.cross.weights.tolist())
+
+
+def test_a_run_learns_the_same_with_and_without_drawing(
+    make_data, make_task, make_trainer, tmp_path
+):
+    def weights(*callbacks):
+        data = make_data()
+        task = make_task(data, dropout=0.2)
+        torch.manual_seed(1)
+        make_trainer(*callbacks).fit(task, datamodule=data)
+        return task.state_dict()
+
+    logger = AttentionLogger(str(tmp_path / "maps"), every_n_validations=None, every_n_steps=2)
+    plain, drawn = weights(), weights(logger)
+    steps = [path.name for path in sorted((tmp_path / "maps").iterdir())]
+    assert steps == ["step-000002", "step-000004", "step-000006"]
+    assert all(torch.equal(plain[name], drawn[name]) for name in plain)
+
+
+def test_images_of_the_users_own_are_drawn_besides(fitted, tmp_path):
+    own = tmp_path / "own"
+    own.mkdir()
+    Image.new("RGB", (16, 16), "red").save(own / "my photo.png")
+    fitted(probes=Probes(size=1, folder=str(own)))
+    (path,) = (tmp_path / "maps" / "step-000012" / "own").glob("*.npz")
+    assert path.name == "my-photo.png.npz"
+    assert load_attention(path).references == ()
+
+
+def test_a_page_to_explore_comes_with_the_pictures(fitted, tmp_path):
+    fitted()
+    page = (tmp_path / "maps" / "step-000012" / "viewer.html").read_text()
+    assert page.lower().startswith("<!doctype html>")
+    assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
 
 
 def test_every_nth_validation_is_drawn(fitted, tmp_path):
@@ -116,7 +154,8 @@ def test_an_empty_caption_is_drawn_as_one(
 ):
     data = make_data()
     task = make_task(data)
-    callback = AttentionLogging(str(tmp_path / "maps"), probe_size=2, test_images=2)
+    callback = AttentionLogger(str(tmp_path / "maps"), probes=Probes(size=2), test_images=2)
+    callback._chosen = callback.probes.choose(data.splits)
     monkeypatch.setattr(type(task.tokenizer), "until_end", lambda *_: [])
     make_trainer(callback).validate(task, datamodule=data, verbose=False)
     (folder,) = (tmp_path / "maps").iterdir()
@@ -124,30 +163,24 @@ def test_an_empty_caption_is_drawn_as_one(
     assert not list(folder.glob("*-heads.png"))  # of which word?
 
 
-def test_a_layer_that_the_decoder_does_not_have_is_refused(make_data, make_task, make_trainer):
-    data = make_data()
-    for layer in (1, -2):
-        callback = AttentionLogging("unused", layer=layer)
-        with pytest.raises(ConfigError, match=f"layer={layer}, but the decoder has 1 layers"):
-            make_trainer(callback).fit(make_task(data), datamodule=data)
-
-
-def test_the_probe_is_spread_over_the_set_and_prefers_images_with_regions(make_data):
-    val = make_data().splits.val
-    chosen = probe(val, 4)
-    assert chosen == probe(val, 4)
-    assert len(set(chosen)) == 4
-    assert all(val.regions(index) for index in chosen)
-    assert chosen[0] < 3
-    assert chosen[-1] == len(val) - 1
-    assert probe(val, 100) == [i for i in range(len(val)) if val.regions(i)]
-
-
 @pytest.mark.parametrize(
-    ("length", "count", "chosen"), [(10, 2, [0, 9]), (10, 1, [0]), (3, 5, [0, 1, 2]), (0, 4, [])]
+    ("options", "said"),
+    [
+        ({"map": RawAttention([1])}, "attention: layer 1 does not exist: there are 1"),
+        (
+            {"further_maps": [RawAttention(heads=[2])]},
+            "attention: heads=.2., but .* has 2",
+        ),
+        ({"probes": Probes(keys=["x"])}, "val has no image 'x'"),
+        ({"probes": Probes(folder="/absent")}, "/absent is not a folder"),
+    ],
 )
-def test_items_are_spread_evenly(length, count, chosen):
-    assert spread(list(range(length)), count) == chosen
+def test_what_cannot_be_drawn_is_refused_before_training(
+    make_data, make_task, make_trainer, options, said
+):
+    data = make_data()
+    with pytest.raises(UserError, match=said):
+        make_trainer(AttentionLogger("unused", **options)).fit(make_task(data), datamodule=data)
 
 
 def test_tensorboard_shows_the_pictures(fitted, tmp_path):

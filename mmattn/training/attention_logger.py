@@ -1,0 +1,189 @@
+"""While training and testing: what the captioner attends to, for the same few images every time."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+
+from mmattn.errors import ConfigError, UserError
+from mmattn.maps.archive import AttentionRecord, save_attention
+from mmattn.maps.heads import layer_head_grid
+from mmattn.maps.methods import MapMethod, RawAttention
+from mmattn.maps.png import save_png
+from mmattn.maps.strip import strip
+from mmattn.maps.viewer import viewer_html
+from mmattn.maps.words import merge
+from mmattn.training.attention_records import attention_records
+from mmattn.training.media import Media
+from mmattn.training.parts import caption_data, captioning_task
+from mmattn.training.probes import Probe, Probes
+
+
+class AttentionLogger(L.Callback):
+    """Writes and logs the attention of a fixed set of probe images, on rank 0.
+
+    For each probe image: the image, its references, the generated caption and one overlay per
+    generated word; for the first with a word also a grid of every layer and head. Files go to
+    `folder/step-…/`: PNG pictures, NPZ with the numbers, and one HTML page to explore all of them.
+    The model is left as it was, so a run with and without this callback learns the same.
+
+    Args:
+        folder: where the files go.
+        map: how the drawn maps are made; the last layer's cross-attention, mean over heads, if
+            None.
+        further_maps: maps that are kept beside it, in the NPZ files and in the HTML page.
+        probes: which images; four of the validation set if None.
+        self_attention: keep the encoder's and the decoder's self-attention too.
+        every_n_validations: draw at every n-th validation; at none if None.
+        every_n_steps: draw at every n-th training step; at none if None.
+        test_images: number of images of each test set to draw when testing; 0 draws none.
+        viewer: write and log the HTML page.
+
+    `examples` holds what was drawn of the test sets.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        *,
+        map: MapMethod | None = None,
+        further_maps: Sequence[MapMethod] = (),
+        probes: Probes | None = None,
+        self_attention: bool = False,
+        every_n_validations: int | None = 1,
+        every_n_steps: int | None = None,
+        test_images: int = 4,
+        viewer: bool = True,
+    ):
+        self.folder = Path(folder)
+        self.methods = [map or RawAttention(), *further_maps]
+        self.probes, self.self_attention = probes or Probes(), self_attention
+        self.every_n_validations, self.every_n_steps = every_n_validations, every_n_steps
+        self.test_images, self.viewer = test_images, viewer
+        self.examples: list[AttentionRecord] = []
+        self._chosen: list[Probe] = []
+        self._media = Media()
+        self._validations = self._last_step = 0
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Choose the images and try everything on one, before anything is trained.
+
+        Raises:
+            ConfigError: for an image, a layer or a transform that does not exist or does not do.
+        """
+        data = caption_data(trainer)
+        if stage == "fit":
+            self._chosen = self.probes.choose(data.splits)
+        for probe in self._chosen if stage == "fit" else self._test_probes(trainer):
+            first = Probe(probe.name, probe.dataset, probe.indices[:1])
+            try:
+                attention_records(captioning_task(pl_module), data, first, self.methods)
+            except UserError:
+                raise
+            except ValueError as error:
+                raise ConfigError(f"callbacks.attention: {error}") from error
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw the probe images."""
+        if trainer.sanity_checking or self.every_n_validations is None:
+            return
+        self._validations += 1
+        if (self._validations - 1) % self.every_n_validations == 0:
+            self._draw_chosen(trainer, pl_module)
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Draw the probe images where this many steps have passed."""
+        step = trainer.global_step
+        if self.every_n_steps and step % self.every_n_steps == 0 and step != self._last_step:
+            self._draw_chosen(trainer, pl_module)
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw images of every test set."""
+        for probe in self._test_probes(trainer):
+            self.examples += self._draw(trainer, pl_module, probe)
+
+    def _test_probes(self, trainer: L.Trainer) -> list[Probe]:
+        """Return some images of every test set."""
+        splits = caption_data(trainer).splits
+        names = [f"test/{name}".rstrip("/") for name in splits.test if self.test_images]
+        return [Probes(name, self.test_images).choose(splits)[0] for name in names]
+
+    def _draw_chosen(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._last_step = trainer.global_step
+        for probe in self._chosen:
+            self._draw(trainer, pl_module, probe)
+
+    def _draw(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, probe: Probe
+    ) -> list[AttentionRecord]:
+        """Draw, write and log some images on rank 0; return what was drawn."""
+        if not trainer.is_global_zero:
+            return []
+        step, loggers = trainer.global_step, trainer.loggers
+        records = attention_records(
+            captioning_task(pl_module),
+            caption_data(trainer),
+            probe,
+            self.methods,
+            self_attention=self.self_attention,
+            step=step,
+        )
+        key = f"attention/{probe.name}".rstrip("/")
+        folder = self.folder / f"step-{step:06d}" / probe.name.replace("/", "-")
+        pictures = [word_strip(record) for record in records]
+        for record, picture in zip(records, pictures, strict=True):
+            save_png(folder / f"{file_name(record.key)}.png", picture)
+            save_attention(folder / f"{file_name(record.key)}.npz", record)
+        self._media.images(loggers, step, key, pictures, [record.caption for record in records])
+        spoken = next((record for record in records if record.words), None)
+        if spoken is not None:
+            grid = head_grid(spoken)
+            save_png(folder / f"{file_name(spoken.key)}-heads.png", grid)
+            self._media.images(loggers, step, f"{key}/heads", [grid], [spoken.caption])
+        if self.viewer:
+            page = viewer_html(records)
+            (folder / "viewer.html").write_text(page, encoding="utf-8")
+            self._media.page(loggers, step, f"{key}/viewer", page)
+        return records
+
+
+def word_strip(record: AttentionRecord) -> np.ndarray:
+    """Draw the first method's map of every word."""
+    method = record.methods[0]
+    return strip(
+        record.image,
+        [word.text for word in record.words],
+        merge(method.maps, record.words),
+        caption=record.caption,
+        references=record.references,
+        signed=method.signed,
+        placement=record.placement,
+    )
+
+
+def head_grid(record: AttentionRecord) -> np.ndarray:
+    """Draw every layer and head for the caption's last word, its most specific one."""
+    spoken = [word for word in record.words if any(c.isalnum() for c in word.text)]
+    word = (spoken or record.words)[-1]  # not the full stop
+    return layer_head_grid(
+        record.image,
+        record.cross.weights[:, :, list(word.tokens)].mean(2),
+        record.grid,
+        prefix=record.prefix,
+        title=word.text,
+        placement=record.placement,
+    )
+
+
+def file_name(key: str) -> str:
+    """Return a sample's key as a file name."""
+    return "".join(c if c.isalnum() or c in "+-_." else "-" for c in key).removesuffix(".jpg")

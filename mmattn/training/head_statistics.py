@@ -1,0 +1,124 @@
+"""What every head does, over training: entropy, distance, sinks and dead heads as curves."""
+
+import csv
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import torch
+
+from mmattn.batch import ImageTokens
+from mmattn.maps.head_history import head_history
+from mmattn.maps.head_statistic import head_statistic
+from mmattn.maps.png import save_png
+from mmattn.statistics import STATISTICS, HeadStatistics, StatisticsRecorder
+from mmattn.training.attention_records import looking
+from mmattn.training.media import Media
+from mmattn.training.parts import caption_data, captioning_task
+from mmattn.training.probes import Probes
+
+# What becomes a curve for every layer; the CSV file has all statistics.
+CURVES = ("entropy", "information", "sink", "prefix_mass", "register_mass", "distance")
+OUTLIER = 5.0  # times the median norm; registers are for tokens beyond it (Darcet et al. 2024)
+
+
+class HeadStatisticsLogger(L.Callback):
+    """Measures every attention head at each validation, on the same images, on rank 0.
+
+    Measured on the first *reference* caption, teacher-forced, so that curves are of the heads and
+    not of what was generated. Logs the mean of every layer as `attention/<statistic>/<site>`, how
+    many heads of each kind are sinks and dead, and the share of image tokens with an outlying norm;
+    each kind's entropies as a picture, layers by heads. `folder/heads.csv` has every head, and at
+    the end `folder/entropy-….png` shows all entropies over training.
+
+    Args:
+        folder: where the files go.
+        sites: glob patterns of the attentions to measure.
+        probes: on which images; 32 of the validation set if None.
+    """
+
+    def __init__(self, folder: str, *, sites: Iterable[str] = ("*",), probes: Probes | None = None):
+        self.folder, self.sites = Path(folder), list(sites)
+        self.probes = probes or Probes(size=32)
+        self._media = Media()
+        # kind -> steps and [L, H] entropies
+        self._entropies: dict[str, list[tuple[int, np.ndarray]]] = defaultdict(list)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Measure, log and write."""
+        if trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        step, loggers = trainer.global_step, trainer.loggers
+        found, outliers = self._measure(trainer, pl_module)
+        self._media.figures(loggers, step, {"attention/norm_outliers": outliers} | figures(found))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        append_rows(self.folder / "heads.csv", step, found)
+        for kind, statistics in found.items():
+            entropy = statistics.entropy.cpu().numpy()
+            self._entropies[kind].append((step, entropy))
+            picture = head_statistic(entropy, title=f"entropy of {kind}, nats")
+            self._media.images(loggers, step, f"attention/heads/{kind}", [picture], [kind])
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw the entropies over training."""
+        for kind, history in self._entropies.items():
+            steps, values = [step for step, _ in history], np.stack([e for _, e in history])
+            picture = head_history(steps, values, title=f"entropy of {kind}, nats")
+            save_png(self.folder / f"entropy-{kind.replace('.*.', '-')}.png", picture)
+
+    def _measure(
+        self, trainer: L.Trainer, pl_module: L.LightningModule
+    ) -> tuple[dict[str, HeadStatistics], float]:
+        """Return the statistics by kind of site, and the share of outlying image tokens."""
+        task, data = captioning_task(pl_module), caption_data(trainer)
+        probe = self.probes.choose(data.splits)[0]
+        batch = data.evaluation_batch(probe.dataset, probe.indices).to(task.device)
+        vision = task.model.vision
+        registers = vision.prefix - int(vision.class_token)
+        with looking(task):
+            grid = vision.patches.grid(data.image_size)
+            recorder = StatisticsRecorder(grid, vision.prefix, self.sites, registers=registers)
+            recorder.valid = batch.valid
+            image = task.model.encode_batch(batch, recorder)
+            task.model.decode(image, batch.tokens, recorder)
+        return recorder.statistics(), norm_outliers(image)
+
+
+def figures(found: dict[str, HeadStatistics]) -> dict[str, float]:
+    """Return what is logged: means over the heads of each layer, sinks and dead heads by kind."""
+    values: dict[str, float] = {}
+    for kind, statistics in found.items():
+        values[f"attention/sink_heads/{kind}"] = float(statistics.sink_heads().sum())
+        values[f"attention/dead_heads/{kind}"] = float(statistics.dead_heads().sum())
+        for name in CURVES:
+            means = getattr(statistics, name).mean(1).tolist()
+            values |= {
+                f"attention/{name}/{site}": mean
+                for site, mean in zip(statistics.sites, means, strict=True)
+                if mean > 0  # no mass on prefix tokens where there are none
+            }
+    return values
+
+
+def norm_outliers(image: ImageTokens) -> float:
+    """Return the share of patch tokens whose norm is over `OUTLIER` times their median."""
+    norms = image.tokens[:, image.prefix :].float().norm(dim=-1)
+    return float((norms > OUTLIER * norms.median()).float().mean())
+
+
+def append_rows(path: Path, step: int, found: dict[str, HeadStatistics]) -> None:
+    """Add a row for every head to a CSV file."""
+    new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        if new:
+            writer.writerow(["step", "site", "head", *STATISTICS])
+        for statistics in found.values():
+            values = torch.stack([getattr(statistics, name) for name in STATISTICS], -1)
+            for site, heads in zip(statistics.sites, values.tolist(), strict=True):
+                writer.writerows(
+                    [step, site, head, *(f"{value:.6g}" for value in row)]
+                    for head, row in enumerate(heads)
+                )

@@ -1,0 +1,78 @@
+"""Where the network's picture lies on the original image, read off the transform that made it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.transforms import v2
+
+from mmattn.data.transforms import ToNormalised
+from mmattn.errors import ConfigError
+from mmattn.maps.geometry import Placement, Size
+
+Transform = Callable[[Tensor], Tensor]
+# What changes values and leaves every pixel where it is.
+STAYS = (ToNormalised, v2.Normalize, v2.ToDtype, v2.ToImage, v2.ToPureTensor, v2.Grayscale)
+STAYS = (*STAYS, v2.RGB, v2.Identity, nn.Identity)
+
+
+def placement_of(transform: Transform, size: Size) -> Placement:
+    """Return which part of an image of `size` = (height, width) a transform shows the network.
+
+    Understands any sequence of torchvision's Resize and CenterCrop among steps that move nothing.
+    Raises ConfigError for a step of which the geometry is not known: a map drawn in the wrong place
+    would look like an answer.
+    """
+    resized, box = size, (0.0, 0.0, float(size[0]), float(size[1]))
+    for step in steps(transform):
+        if isinstance(step, STAYS):
+            continue
+        if isinstance(step, v2.Resize):
+            resized = resized_to(step, resized)
+        elif isinstance(step, v2.CenterCrop):
+            crop = crop_size(step)
+            inner = Placement.center_crop(resized, resized, crop)
+            box = within(box, resized, inner.box)
+            resized = crop
+        else:
+            raise ConfigError(
+                f"data.eval_transform: where {type(step).__name__} puts the pixels is not known, "
+                "so attention cannot be drawn on the original image; use Resize and CenterCrop, or "
+                "callbacks=none"
+            )
+    return Placement(size, box)
+
+
+def steps(transform: Transform) -> list[Transform]:
+    """Return the single steps of a transform, in order."""
+    if isinstance(transform, (v2.Compose, nn.Sequential)):
+        inner = transform.transforms if isinstance(transform, v2.Compose) else transform
+        return [step for part in inner for step in steps(part)]
+    return [transform]
+
+
+def crop_size(step: v2.CenterCrop) -> Size:
+    """Return the (height, width) that torchvision's CenterCrop cuts out."""
+    size: Any = step.size  # torchvision makes a pair of what it declares as one
+    return size[0], size[-1]
+
+
+def resized_to(step: v2.Resize, size: Size) -> Size:
+    """Return the size that torchvision's Resize gives an image of `size`."""
+    height, width = step(torch.empty(1, *size, device="meta")).shape[-2:]  # computes no pixel
+    return height, width
+
+
+def within(
+    box: tuple[float, ...], size: Size, inner: tuple[float, ...]
+) -> tuple[float, float, float, float]:
+    """Return `inner`, in pixels of a picture of `size` that shows `box`, in original pixels."""
+    top, left, bottom, right = box
+    rows, columns = (bottom - top) / size[0], (right - left) / size[1]
+    return (
+        top + inner[0] * rows,
+        left + inner[1] * columns,
+        top + inner[2] * rows,
+        left + inner[3] * columns,
+    )

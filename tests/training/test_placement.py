@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torchvision.transforms import v2
+
+from mmattn.data.transforms import ToNormalised
+from mmattn.errors import ConfigError
+from mmattn.training.placement import placement_of
+
+NORMALISED = ToNormalised([0.5] * 3, [0.5] * 3)
+TRANSFORMS = {
+    "as it is": NORMALISED,
+    "stretched": v2.Compose([v2.Resize([32, 48], antialias=True), NORMALISED]),
+    "resized and cropped": v2.Compose(
+        [v2.Resize(40, antialias=True), nn.Sequential(v2.CenterCrop(32)), NORMALISED]
+    ),
+    "cropped, resized, cropped": v2.Compose(
+        [v2.CenterCrop((60, 50)), v2.Resize([64, 64], antialias=True), v2.CenterCrop(32)]
+    ),
+}
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
+@pytest.mark.parametrize("size", [(64, 96), (90, 61)])
+def test_the_placement_is_where_the_transform_takes_its_pixels_from(transform, size):
+    """A picture whose values are its own coordinates shows them at the corners of the result."""
+    for axis in (0, 1):
+        ramp = torch.arange(size[axis], dtype=torch.float32) + 0.5
+        image = ramp[:, None] if axis == 0 else ramp[None]
+        flat = strip_values(v2.Compose([transform]))
+        seen = flat(image.expand(1, *size).clone())[0].double().numpy()
+        box = placement_of(transform, size).box
+        low, high = box[axis], box[axis + 2]
+        cells = seen.shape[axis]
+        centres = low + (np.arange(cells) + 0.5) * (high - low) / cells
+        middle = seen.take(seen.shape[1 - axis] // 2, axis=1 - axis)
+        inner = slice(2, -2)  # at the edges a resize repeats pixels
+        assert middle[inner] == pytest.approx(centres[inner], abs=0.51)
+
+
+def strip_values(step):
+    """The transform without what changes values."""
+    if isinstance(step, v2.Compose):
+        return v2.Compose([strip_values(inner) for inner in step.transforms])
+    return v2.Identity() if isinstance(step, ToNormalised) else step
+
+
+def test_a_step_of_unknown_geometry_is_refused():
+    with pytest.raises(ConfigError, match="where RandomRotation puts the pixels is not known"):
+        placement_of(v2.Compose([v2.RandomRotation(10), NORMALISED]), (32, 32))
