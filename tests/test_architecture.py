@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "mmattn"
 FLOORS = {
     "errors": 0,
     "batch": 0,
+    "files": 0,
     "initialisation": 1,
     "positions": 1,
     "taps": 1,

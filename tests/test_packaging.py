@@ -37,7 +37,9 @@ def contents(wheel: Path) -> dict[str, bytes]:
 
 def package_files() -> dict[str, Path]:
     """Where each of the checkout's files belongs in the wheel."""
-    code = {f"mmattn/{p.relative_to(ROOT / 'mmattn')}": p for p in ROOT.glob("mmattn/**/*.py")}
+    kinds = {".py", ".html", ".css", ".js"}  # the last three are the viewer's
+    files = [p for p in ROOT.glob("mmattn/**/*") if p.suffix in kinds]
+    code = {f"mmattn/{p.relative_to(ROOT / 'mmattn')}": p for p in files}
     conf = {f"mmattn/{p.relative_to(ROOT)}": p for p in ROOT.glob("conf/**/*.yaml")}
     assert code
     assert conf

@@ -18,7 +18,6 @@
 
 import io
 import json
-import uuid
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ import numpy as np
 from PIL import Image
 
 from mmattn.errors import DataError
+from mmattn.files import write_whole
 from mmattn.maps.geometry import Placement, Size
 from mmattn.maps.png import checked_picture
 from mmattn.maps.words import Span, Word
@@ -142,18 +142,6 @@ def load_attention(path: str | Path) -> AttentionRecord:
             f"{path}: not a whole attention file of format {FORMAT} ({what}); write it again, or "
             f"delete it"
         ) from error
-
-
-def write_whole(path: str | Path, data: bytes) -> None:
-    """Write a file under another name in the same folder, then rename it: no reader sees half."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        unfinished.write_bytes(data)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def bounded(image: np.ndarray, side: int) -> np.ndarray:

@@ -11,7 +11,8 @@ from urllib.parse import quote
 import numpy as np
 
 from mmattn.errors import DataError
-from mmattn.maps.archive import AttentionRecord, bounded, load_attention, write_whole
+from mmattn.files import write_whole
+from mmattn.maps.archive import AttentionRecord, bounded, load_attention
 from mmattn.maps.viewer import STYLES, look, viewer_html
 from mmattn.maps.viewer.page import GENERATOR, html_page
 from mmattn.maps.viewer.payload import data_address

@@ -1,27 +1,20 @@
 """Writing a picture to disk as PNG (W3C PNG, third edition), fast and whole or not at all."""
 
 import struct
-import uuid
 import zlib
 from pathlib import Path
 
 import numpy as np
 
+from mmattn.files import write_whole
+
 
 def save_png(path: str | Path, picture: np.ndarray) -> None:
     """Write a picture [H, W, 3] uint8 as PNG, whole or not at all; makes the folder if needed.
 
-    The file is written under another name in the same folder and then renamed, so a reader or a
-    killed run never sees half a picture. Raises `ValueError` for any other array.
+    Raises `ValueError` for any other array.
     """
-    path, data = Path(path), encoded(picture)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        unfinished.write_bytes(data)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_whole(path, encoded(picture))
 
 
 def encoded(picture: np.ndarray) -> bytes:

@@ -1,10 +1,10 @@
 """An attention report as files: JSON for programs, Markdown for a README, HTML for a browser."""
 
-import os
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 
+from mmattn.files import write_whole
 from mmattn.reports.results import Report
 from mmattn.reports.tables import COLUMNS, Cell, Table, tables
 from mmattn.reports.verdict import verdict
@@ -34,11 +34,10 @@ dt { font-weight: 600 } dd { margin: 0 0 .4rem 1.5rem }
 def write_report(report: Report, folder: str | Path) -> list[Path]:
     """Write `attention_report.json`, `.md` and `.html` to a folder; return the files."""
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{NAME}.{suffix}" for suffix in ("json", "md", "html")]
     write_results(paths[0], report.figures())
-    _write(paths[1], markdown(report))
-    _write(paths[2], page(report))
+    write_whole(paths[1], markdown(report).encode())
+    write_whole(paths[2], page(report).encode())
     return paths
 
 
@@ -87,10 +86,3 @@ def _html_cells(row: Iterable[Cell]) -> Iterable[str]:
             "" if cell.heat is None else f' style="background: rgb(240 120 40 / {cell.heat:.2f})"'
         )
         yield f"<td{heat}>{escape(cell.text)}</td>"
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    unfinished = path.with_suffix(f"{path.suffix}.{os.getpid()}.tmp")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)

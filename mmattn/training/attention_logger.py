@@ -1,5 +1,6 @@
 """While training and testing: what the captioner attends to, for the same few images every time."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import lightning as L
 import numpy as np
 
 from mmattn.errors import ConfigError, UserError
+from mmattn.files import write_whole
 from mmattn.maps.archive import AttentionRecord, save_attention
 from mmattn.maps.heads import layer_head_grid
 from mmattn.maps.methods import MapMethod, RawAttention
@@ -19,6 +21,9 @@ from mmattn.training.attention_records import attention_records
 from mmattn.training.media import Media
 from mmattn.training.parts import caption_data, captioning_task
 from mmattn.training.probes import Probe, Probes
+
+log = logging.getLogger(__name__)
+PAGE_MB = 1.5  # of an image in the HTML page
 
 
 class AttentionLogger(L.Callback):
@@ -150,10 +155,20 @@ class AttentionLogger(L.Callback):
             save_png(folder / f"{file_name(spoken.key)}-heads.png", grid)
             self._media.images(loggers, step, f"{key}/heads", [grid], [spoken.caption])
         if self.viewer:
-            page = viewer_html(records)
-            (folder / "viewer.html").write_text(page, encoding="utf-8")
-            self._media.page(loggers, step, f"{key}/viewer", page)
+            self._write_page(records, folder / "viewer.html", f"{key}/viewer", trainer)
         return records
+
+    def _write_page(
+        self, records: list[AttentionRecord], path: Path, key: str, trainer: L.Trainer
+    ) -> None:
+        """Write and log the HTML page; maps that are too many for one do not stop training."""
+        try:
+            page = viewer_html(records, budget_mb=PAGE_MB * len(records))
+        except ValueError as error:
+            log.warning("%s is left out: %s", path, error)
+            return
+        write_whole(path, page.encode())
+        self._media.page(trainer.loggers, trainer.global_step, key, page)
 
 
 def word_strip(record: AttentionRecord) -> np.ndarray:

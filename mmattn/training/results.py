@@ -2,11 +2,12 @@
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
+
+from mmattn.files import write_whole
 
 
 def write_results(path: Path, values: Mapping[str, float | Tensor]) -> dict[str, float]:
@@ -16,7 +17,5 @@ def write_results(path: Path, values: Mapping[str, float | Tensor]) -> dict[str,
     """
     numbers = {key: float(value) for key, value in values.items()}
     finite = {key: value for key, value in sorted(numbers.items()) if math.isfinite(value)}
-    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
-    unfinished.write_text(json.dumps(finite, indent=2) + "\n", encoding="utf-8")
-    unfinished.replace(path)
+    write_whole(path, (json.dumps(finite, indent=2) + "\n").encode())
     return finite

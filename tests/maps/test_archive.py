@@ -21,7 +21,6 @@ from mmattn.maps.archive import (
     MethodMaps,
     load_attention,
     save_attention,
-    write_whole,
 )
 from mmattn.maps.geometry import Placement
 from mmattn.maps.words import group_words
@@ -276,16 +275,6 @@ def test_a_file_that_unpacks_to_too_much(tmp_path, monkeypatch):
     save_attention(path, full_record())
     monkeypatch.setattr(archive, "LARGEST", 10_000)
     assert "at most 10,000" in refused(path)
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
-    path = tmp_path / "a.npz"
-    write_whole(path, b"old")
-    monkeypatch.setattr(type(path), "replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
-    with pytest.raises(OSError, match="full"):
-        write_whole(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmattn.maps.archive import AttentionRecord, write_whole
+from mmattn.files import write_whole
+from mmattn.maps.archive import AttentionRecord
 from mmattn.maps.colours import STEEP, VEIL, palette
 from mmattn.maps.look import LOOK
 from mmattn.maps.scale import FLAT

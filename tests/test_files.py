@@ -1,0 +1,19 @@
+import pytest
+
+from mmattn.files import write_whole
+
+
+def test_a_file_is_written_with_its_folder(tmp_path):
+    write_whole(tmp_path / "new" / "a", b"1")
+    write_whole(str(tmp_path / "new" / "a"), b"2")
+    assert [p.read_bytes() for p in (tmp_path / "new").iterdir()] == [b"2"]
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    write_whole(path, b"old")
+    monkeypatch.setattr(type(path), "replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        write_whole(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
