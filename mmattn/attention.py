@@ -163,7 +163,5 @@ class Attention(nn.Module):
         out = attend(q, kv.k, kv.v, mask, causal=causal, dropout=dropout)
         if tap is not None:
             mask = join_masks(mask, causal, q.shape[2], kv.k.shape[2], q.device)
-            # Autocast rounds for the kernel what norms and rotations return in float32.
-            q, k, v = (x.to(out.dtype) for x in (q, *kv))
-            tap.record(AttentionCall(q, k, v, out, mask))
+            tap.record(AttentionCall(q, kv.k, kv.v, out, mask))
         return self.to_out(out.transpose(1, 2).reshape(x.shape))

@@ -52,6 +52,7 @@ class TrainConfig:
     optimizer: Any = MISSING
     scheduler: Any = None
     trainer: Any = MISSING
+    map: Any = None
     callbacks: Any = None
     logger: Any = None
 

@@ -79,7 +79,9 @@ class HeadStatisticsLogger(L.Callback):
         registers = vision.prefix - int(vision.class_token)
         with looking(task):
             grid = vision.patches.grid(data.image_size)
-            recorder = StatisticsRecorder(grid, vision.prefix, self.sites, registers=registers)
+            recorder = StatisticsRecorder(
+                self.sites, grid=grid, prefix=vision.prefix, registers=registers
+            )
             recorder.valid = batch.valid
             image = task.model.encode_batch(batch, recorder)
             task.model.decode(image, batch.tokens, recorder)

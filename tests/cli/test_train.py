@@ -89,7 +89,7 @@ def refused(result):
         (["trainer.precision=bf17"], "trainer: Precision 'bf17' is invalid"),
         # found when the trainer puts the parts together
         (["optimizer.lr=-1.0"], "optimizer: Invalid learning rate: -1"),
-        (["callbacks.attention.map.layers=[7]"], "callbacks.attention: layer 7 does not exist"),
+        (["map.layers=[7]"], "callbacks.attention: layer 7 does not exist"),
         (["callbacks.checkpoint.monitor=val/x", "debug=limit"], "could not find the monitored key"),
     ],
 )
