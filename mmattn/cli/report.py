@@ -1,6 +1,7 @@
 """What a run says at its end: the figures, and where to look."""
 
 from pathlib import Path
+from shlex import quote
 
 import lightning as L
 from lightning.pytorch.loggers import WandbLogger
@@ -40,6 +41,7 @@ def report(results: dict[str, float], folder: Path, trainer: L.Trainer) -> None:
     pictures = sorted(folder.glob("attention/step-*/"))
     if pictures:
         console.print(f"attention maps   {pictures[-1]}", soft_wrap=True)
+        console.print(f"to explore them  mmattn view {quote(str(folder))}", soft_wrap=True)
     console.print(f"run directory    {folder}", soft_wrap=True)
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger) and logger._offline:
