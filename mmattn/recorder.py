@@ -6,17 +6,22 @@ softmax(q·kᵀ/√K) for the rows asked for. The kernel's own call does not cha
 output is the same to the last bit with and without a recorder.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from math import prod
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mmattn.taps import AttentionCall, Listener
 
 MB = 1 << 20
+
+# The memory that a block of weights may take while it is computed: what stays in a CPU's cache, and
+# what keeps a GPU busy until the next block is launched.
+BLOCK_BYTES = {"cpu": 4 * MB, "cuda": 32 * MB}
 
 
 def attention_weights(
@@ -35,15 +40,80 @@ def attention_weights(
     q, k = q.to(dtype), k.to(dtype)
     batch, heads, queries, width = q.shape
     groups = k.shape[1]
-    q = q * (width**-0.5 if scale is None else scale)
     q = q.reshape(batch, groups, heads // groups * queries, width)
-    scores = (q @ k.transpose(-2, -1)).view(batch, heads, queries, -1)
+    # Scaled last: q and k of half precision are then exact also where a GPU multiplies in TF32.
+    scores = (q @ k.transpose(-2, -1)).mul_(width**-0.5 if scale is None else scale)
+    scores = scores.view(batch, heads, queries, -1)
     if mask is None:
         return scores.softmax(-1)
     if mask.dtype != torch.bool:
         scores, mask = scores + mask.to(dtype), mask > float("-inf")
     weights = scores.masked_fill(~mask, float("-inf")).softmax(-1)
     return weights.masked_fill(~mask, 0.0)  # also turns the NaN of an all-masked row into zeros
+
+
+def empty_rows(weights: Float[Tensor, "*B S"]) -> Bool[Tensor, "*B"]:
+    """Return which rows of attention weights are of queries that may attend to nothing."""
+    return (weights == 0).all(-1)
+
+
+class Block(NamedTuple):
+    """A part of a call's weights, and its place among all [B, chosen heads, chosen rows, S]."""
+
+    images: slice
+    heads: slice  # a single one
+    rows: slice
+    weights: Float[Tensor, "b 1 r S"]
+
+
+def weight_blocks(
+    call: AttentionCall, heads: Sequence[int], rows: Sequence[int], max_bytes: int | None = None
+) -> Iterator[Block]:
+    """Yield the attention weights of the chosen heads and query rows of a call, block by block.
+
+    A block and all that is needed to compute it, casts to float32 included, take at most
+    `max_bytes` (`BLOCK_BYTES` if None), unless a single row already takes more. `heads` and `rows`
+    are not negative.
+    """
+    q, k, mask = call.q, call.k, call.mask
+    if mask is not None:
+        mask = mask.expand(*q.shape[:3], k.shape[2])
+    max_bytes = max_bytes or block_bytes(q.device)
+    queries_per_key_head = q.shape[1] // k.shape[1]
+    for place, head in enumerate(heads):
+        group = head // queries_per_key_head
+        for images, some in _block_slices(q, k, len(rows), max_bytes):
+            weights = attention_weights(
+                _pick(q[images, head : head + 1], rows[some]),
+                k[images, group : group + 1],
+                None if mask is None else _pick(mask[images, head : head + 1], rows[some]),
+                call.scale,
+            )
+            yield Block(images, slice(place, place + 1), some, weights)
+
+
+def block_bytes(device: torch.device) -> int:
+    """Return what a block may take where nothing else restricts it."""
+    return BLOCK_BYTES.get(device.type, BLOCK_BYTES["cuda"])
+
+
+def _block_slices(q: Tensor, k: Tensor, rows: int, max_bytes: int) -> Iterator[tuple[slice, slice]]:
+    """Yield the images and the rows of each block of one head."""
+    (batch, _, keys, width), itemsize = k.shape, max(q.itemsize, 4)
+    row = (5 * keys + 3 * width) * itemsize  # scores, copies, mask, the last block; and the query
+    cast = 0 if k.itemsize == itemsize else keys * width * itemsize
+    images_each = max(1, max_bytes // (cast + rows * row + 1))
+    rows_each = max(1, min(rows, (max_bytes - cast) // row))
+    for image in range(0, batch, images_each):
+        for first in range(0, rows, rows_each):
+            yield slice(image, image + images_each), slice(first, min(first + rows_each, rows))
+
+
+def _pick(x: Tensor, rows: Sequence[int]) -> Tensor:
+    """Return the rows of x [b, h, T, K]: a view where they follow each other."""
+    if list(rows) == list(range(rows[0], rows[0] + len(rows))):
+        return x[:, :, rows[0] : rows[0] + len(rows)]
+    return x[:, :, list(rows)]
 
 
 class Recorder(Listener):
@@ -83,16 +153,21 @@ class Recorder(Listener):
     @torch.no_grad()
     def take(self, site: str, call: AttentionCall) -> None:
         """Recompute and keep the weights of one attention call."""
-        q, k, mask = select_heads(call, self.heads, site)
-        q, mask = select_rows(q, mask, self.rows, site)
-        dtype = self.dtype or torch.promote_types(q.dtype, torch.float32)
-        size = prod((*q.shape[:3], k.shape[2])) * dtype.itemsize
-        self._needed[site] = self._needed.get(site, 0) + size
+        heads = chosen("heads", self.heads, call.q.shape[1], site)
+        rows = chosen("rows", self.rows, call.q.shape[2], site)
+        shape = (call.q.shape[0], len(heads), len(rows), call.k.shape[2])
+        dtype = self.dtype or torch.promote_types(call.q.dtype, torch.float32)
+        self._needed[site] = self._needed.get(site, 0) + prod(shape) * dtype.itemsize
         if self._over_budget():  # what it takes in all is known at the end: go on counting
             self._calls.clear()
-        else:
-            weights = attention_weights(q, k, mask, call.scale).to(dtype)
-            self._calls.setdefault(site, []).append(weights)
+            return
+        weights = call.q.new_empty(shape, dtype=dtype)
+        # Beside what is kept, 5 % of it; less than a quarter of a full block would be slow.
+        full = block_bytes(call.q.device)
+        block = min(full, max(full // 4, sum(self._needed.values()) // 20))
+        for images, head, some, found in weight_blocks(call, heads, rows, block):
+            weights[images, head, some] = found
+        self._calls.setdefault(site, []).append(weights)
 
     @property
     def maps(self) -> dict[str, Float[Tensor, "B H T S"]]:
@@ -108,7 +183,9 @@ class Recorder(Listener):
                 f" and the budget is {self.budget_mb:g} MB: record fewer sites, heads or rows, use "
                 "dtype=torch.float16, or raise budget_mb"
             )
-        return {site: _join_calls(self._calls[site]) for site in sites}
+        for site in sites:
+            self._calls[site] = [_join_calls(self._calls[site])]
+        return {site: self._calls[site][0] for site in sites}
 
     def stack(self, pattern: str) -> Float[Tensor, "L B H T S"]:
         """Return the maps of all recorded sites that match `pattern`, layer by layer.
@@ -162,6 +239,17 @@ def select_rows(
     return q[:, :, rows], mask
 
 
+def chosen(what: str, indices: list[int] | None, count: int, site: str) -> Sequence[int]:
+    """Return the numbers from 0 of the chosen of `count` heads or rows, all of them if None.
+
+    Raises ValueError for one that does not exist.
+    """
+    if indices is None:
+        return range(count)
+    check_indices(what, indices, count, site)
+    return [index % count for index in indices]
+
+
 def check_indices(what: str, indices: list[int], count: int, site: str) -> None:
     """Raise ValueError for an index outside -count .. count - 1."""
     wrong = [index for index in indices if not -count <= index < count]
@@ -173,6 +261,10 @@ def _join_calls(calls: list[Tensor]) -> Tensor:
     """Put the query rows of several calls under each other, padding keys that came later."""
     if len(calls) == 1:
         return calls[0]
-    keys = max(call.shape[-1] for call in calls)
-    padded = [torch.nn.functional.pad(call, (0, keys - call.shape[-1])) for call in calls]
-    return torch.cat(padded, dim=2)
+    batch, heads = calls[0].shape[:2]
+    rows, keys = sum(call.shape[2] for call in calls), max(call.shape[3] for call in calls)
+    joined, row = calls[0].new_zeros(batch, heads, rows, keys), 0
+    for call in calls:
+        joined[:, :, row : row + call.shape[2], : call.shape[3]] = call
+        row += call.shape[2]
+    return joined

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -88,6 +89,7 @@ class Scope:
     def __init__(self, listener: Listener, prefix: str):
         self._listener, self._prefix = listener, prefix
 
+    @torch.compiler.disable(reason="each layer has a name of its own: each would be compiled anew")
     def tap(self, name: str) -> "Tap | None":
         """Return where attention `name` ("self" or "cross") of this layer sends its calls."""
         return self._listener.tap(f"{self._prefix}.{name}")
@@ -99,6 +101,13 @@ class Tap:
     def __init__(self, listener: Listener, site: str):
         self._listener, self._site = listener, site
 
+    @torch.compiler.disable(reason="a listener works block by block: each would be in the graph")
     def record(self, call: AttentionCall) -> None:
-        """Report one call."""
-        self._listener.take(self._site, call)
+        """Report one call, in the type that its kernel ran in.
+
+        Autocast may have rounded q and k on their way into the kernel; it is off while the listener
+        works, or it would round what that computes, too.
+        """
+        with torch.autocast(call.q.device.type, enabled=False):
+            q, k, v = (x.to(call.out.dtype) for x in call[:3])
+            self._listener.take(self._site, call._replace(q=q, k=k, v=v))

@@ -1,13 +1,21 @@
 """Recorded maps are the kernel's own weights, and recording changes not one bit of the model."""
 
 import copy
+import gc
+import importlib
 import math
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import timm
 import torch
 from timm.layers import set_fused_attn
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmattn.attention import Attention, KeyValues, padding_mask
 from mmattn.blocks import BlockOptions
@@ -15,7 +23,8 @@ from mmattn.captioner import Captioner
 from mmattn.interop.timm_vit import convert_timm_vit
 from mmattn.patches import LinearPatches
 from mmattn.positions import text_rotation
-from mmattn.recorder import Recorder, attention_weights
+from mmattn.recorder import MB, Recorder, attention_weights, empty_rows, weight_blocks
+from mmattn.taps import AttentionCall
 from mmattn.text import TextTransformer
 from mmattn.vision import VisionTransformer
 
@@ -23,6 +32,15 @@ EVERYTHING = BlockOptions(
     heads=4, kv_heads=2, qk_norm="rms", dropout=0.1, attention_dropout=0.2, drop_path=0.3
 )
 VALID = torch.arange(9) < torch.tensor([[9], [4], [0]])  # the last row may attend to nothing
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def capture():
+    """The benchmark of the recorder: its cases, and its measure of memory, are tested here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "benchmarks")
+        return importlib.import_module("capture")
 
 
 def make_captioner(block=EVERYTHING, *, checkpointing=False, position="rotary") -> Captioner:
@@ -92,6 +110,64 @@ def test_the_weights_equal_a_plain_softmax(dtype, within, groups, kind):
     torch.testing.assert_close(weights.double(), expected, atol=within, rtol=0)
     sums = allowed.any(-1).to(weights)
     torch.testing.assert_close(weights.sum(-1), sums, atol=within, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "within"),
+    [
+        (torch.float64, 1e-12),
+        (torch.float32, 1e-6),
+        (torch.bfloat16, 2e-5),
+        (torch.float16, 2e-5),
+    ],
+)
+def test_what_is_recorded_is_the_softmax_of_what_the_kernel_got(capture, dtype, within):
+    errors = {name: capture.exactness(name, dtype) for name in capture.CASES}
+    print(*(f"{dtype} {name}: {error:.1e}" for name, error in errors.items()), sep="\n")
+    assert max(errors.values()) <= within, errors
+
+
+class KernelInputs(TorchDispatchMode):
+    """Sees q and k of the last call of the fused kernel."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default:
+            self.q, self.k = args[0], args[1]
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("options", [{}, {"qk_norm": "layer"}, {"qk_norm": "layer", "kv_heads": 2}])
+def test_under_autocast_too_what_is_recorded_is_of_what_the_kernel_got(options):
+    torch.manual_seed(0)
+    attention, x, recorder = Attention(16, 4, **options), 3 * torch.randn(3, 9, 16), Recorder(["*"])
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16), KernelInputs() as kernel:
+        rotation = text_rotation(9, 4)
+        out = attention(x, attention.kv(x, rotation), rotation=rotation, tap=recorder.tap("here"))
+    assert out.dtype == kernel.q.dtype == torch.bfloat16
+    assert recorder.maps["here"].dtype == torch.float32
+    expected = plain_weights(kernel.q, kernel.k, torch.ones(3, 4, 9, 9))
+    torch.testing.assert_close(recorder.maps["here"].double(), expected, atol=2e-5, rtol=0)
+
+
+def test_a_call_is_reported_in_the_type_that_its_kernel_ran_in():
+    # A GPU's autocast leaves normalised q and k in float32, and rounds them for the kernel.
+    torch.manual_seed(0)
+    q, k, recorder = torch.randn(3, 4, 5, 6), torch.randn(3, 2, 9, 6), Recorder(["*"])
+    tap = recorder.tap("here")
+    tap.record(AttentionCall(q, k, k.bfloat16(), q.bfloat16()))
+    expected = plain_weights(q.bfloat16(), k.bfloat16(), torch.ones(3, 4, 5, 9))
+    torch.testing.assert_close(recorder.maps["here"].double(), expected, atol=2e-5, rtol=0)
+
+
+def test_rows_that_may_attend_to_nothing_are_zero_and_can_be_told():
+    torch.manual_seed(0)
+    q, k = torch.randn(3, 4, 5, 6), torch.randn(3, 4, 9, 6)
+    weights = attention_weights(q, k, padding_mask(VALID))
+    assert torch.equal(
+        empty_rows(weights), torch.tensor([0, 0, 1]).bool().view(3, 1, 1).expand(3, 4, 5)
+    )
+    assert torch.equal(weights[2], torch.zeros(4, 5, 9))
+    assert not empty_rows(attention_weights(q, k)).any()
 
 
 # name: (options of Attention, queries, keys, causal, padded, rotary)
@@ -194,13 +270,63 @@ def test_a_training_step_records_every_site_once(checkpointing):
     }
 
 
+HOOKS = [name for name in vars(nn.Linear(1, 1)) if name.endswith("_hooks")]
+
+
+def state(model: nn.Module):
+    """Hooks, flags and attributes of every module: all that a recording could leave behind."""
+    return [
+        (
+            [len(getattr(module, name)) for name in HOOKS],
+            module.training,
+            module.forward.__func__,
+            sorted(vars(module)),
+            [(name, p.requires_grad) for name, p in module.named_parameters(recurse=False)],
+        )
+        for module in model.modules()
+    ]
+
+
+def live_tensors() -> int:
+    gc.collect()
+    return sum(issubclass(type(thing), Tensor) for thing in gc.get_objects())
+
+
 def test_the_model_keeps_nothing_of_a_recorder():
     model = make_captioner()
     before = copy.deepcopy(model.state_dict())
+    pickled = pickle.dumps(model)
     model(*make_batch(), Recorder(["*"]))
     assert model.state_dict().keys() == before.keys()
-    assert all(not module._forward_hooks for module in model.modules())
+    assert pickle.dumps(model) == pickled
     assert not any(isinstance(v, Recorder) for m in model.modules() for v in vars(m).values())
+
+
+def test_a_hundred_recordings_leave_no_tensor_and_no_hook():
+    block = BlockOptions(heads=4)
+    vision = VisionTransformer((8, 8), LinearPatches(4, 16), 1, block)
+    images, before = torch.randn(2, 3, 8, 8), state(vision)
+    vision(images, Recorder(["*"]))  # the first one sets up what stays
+    tensors = live_tensors()
+    for _ in range(100):
+        vision(images, Recorder(["*"]))
+    assert live_tensors() == tensors
+    assert state(vision) == before
+    kept = Recorder(["*"])
+    vision(images, kept)
+    assert live_tensors() == tensors + 1
+
+
+def test_a_recording_that_fails_leaves_no_tensor_and_no_hook():
+    model, batch, recorder = make_captioner(), make_batch(), Recorder(["*"], rows=[8])
+    before, tensors = state(model), live_tensors()
+    for _ in range(3):
+        with pytest.raises(ValueError, match=r"text\.0\.self has 5 rows"):
+            model(*batch, recorder)
+    assert sorted(recorder._calls) == ["vision.0.self", "vision.1.self"]
+    recorder.clear()
+    assert live_tensors() == tensors
+    assert state(model) == before
 
 
 def test_captions_of_an_image_are_rows_of_its_map():
@@ -349,3 +475,133 @@ def test_the_calls_of_cached_decoding_follow_each_other_with_later_keys_zero():
         attention(x[:, t : t + 1], cache, causal=True, tap=recorder.tap("self"))
     torch.testing.assert_close(recorder.maps["self"], whole.maps["self"], atol=1e-6, rtol=0)
     assert torch.equal(recorder.maps["self"].triu(1), torch.zeros(1, 2, 3, 3))
+
+
+class Shapes(TorchDispatchMode):
+    """Sees the shape of every tensor that an operation returns."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen: set[tuple[int, ...]] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for item in out if isinstance(out, tuple | list) else (out,):
+            if isinstance(item, Tensor):
+                self.seen.add(tuple(item.shape))
+        return out
+
+    def maps(self, tokens: int) -> set[tuple[int, ...]]:
+        """The shapes with queries and keys: two sizes that are at least the number of tokens."""
+        return {shape for shape in self.seen if sum(size >= tokens for size in shape) > 1}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_row_is_recorded_without_a_tensor_of_all_queries_and_keys(dtype):
+    vision = VisionTransformer(
+        (44, 44), LinearPatches(4, 16), 2, BlockOptions(heads=4, kv_heads=2), class_token=True
+    ).to(dtype)
+    images = torch.randn(2, 3, 44, 44).to(dtype)
+    with torch.no_grad(), Shapes() as some:
+        vision(images, Recorder(["*"], rows=[0, 60]))
+    with torch.no_grad(), Shapes() as everything:
+        vision(images, Recorder(["*"]))
+    assert some.maps(122) == set()
+    assert (2, 4, 122, 122) in everything.maps(122)
+
+
+# What is captured of 577 tokens: layers, images, type, options of the recorder.
+CAPTURES = {
+    "class token's row": (12, 2, torch.float32, {"rows": [0]}),
+    "many rows": (1, 8, torch.float32, {"rows": range(0, 500, 5)}),
+    "all rows": (2, 1, torch.float32, {}),
+    "some heads": (1, 8, torch.float32, {"heads": [1, 5, 6, 11], "rows": range(300)}),
+    "kept in half": (2, 1, torch.float32, {"dtype": torch.float16}),
+    "half precision": (2, 1, torch.bfloat16, {}),
+    "a mask": (2, 1, torch.float32, {}),
+}
+
+
+@pytest.mark.parametrize("name", CAPTURES)
+def test_a_capture_takes_what_it_keeps_and_at_most_5_per_cent_more(capture, name):
+    layers, images, dtype, options = CAPTURES[name]
+    call = capture.image_attention(images, 12, 24, 64, dtype)
+    if name == "a mask":
+        call = call._replace(mask=torch.rand(images, 1, 1, 577) > 0.5)
+    recorder = Recorder(["*"], **options)
+    most, kept = capture.memory_use(lambda: capture.capture(recorder, call, layers))
+    rows, heads = len(options.get("rows", range(577))), len(options.get("heads", range(12)))
+    itemsize = options.get("dtype", torch.float32).itemsize
+    assert kept == pytest.approx(layers * images * heads * rows * 577 * itemsize, rel=1e-3)
+    assert most <= 1.05 * kept
+
+
+def test_a_capture_of_little_takes_at_most_a_megabyte_more(capture):
+    call = capture.image_attention(8, 12, 24, 64, torch.bfloat16)  # keys of 42 MB in float32
+    recorder = Recorder(["*"], rows=[0])
+    most, kept = capture.memory_use(lambda: capture.capture(recorder, call, 1))
+    assert kept == 8 * 12 * 577 * 4
+    assert most <= kept + MB
+
+
+@pytest.mark.parametrize(
+    ("max_bytes", "blocks"),
+    [(1, 3 * 3 * 4), (600, 3 * 3 * 2), (1500, 3 * 3), (3000, 3 * 2), (1 << 20, 3)],
+)
+@pytest.mark.parametrize("mask", [None, torch.rand(3, 1, 7, 9) > 0.5, torch.randn(7, 9)])
+def test_weights_are_the_same_in_blocks_of_any_size(max_bytes, blocks, mask):
+    torch.manual_seed(0)
+    q, k = torch.randn(3, 4, 7, 6), torch.randn(3, 2, 9, 6)
+    call, heads, rows = AttentionCall(q, k, k, q, mask, 0.3), [3, 0, 1], [6, 1, 2, 3]
+    weights, found = torch.full((3, 3, 4, 9), torch.nan), 0
+    for images, head, some, block in weight_blocks(call, heads, rows, max_bytes):
+        assert weights[images, head, some].isnan().all()  # each once
+        weights[images, head, some] = block
+        found += 1
+    expected = attention_weights(q, k, mask, 0.3)[:, heads][:, :, rows]
+    torch.testing.assert_close(weights, expected, atol=1e-6, rtol=0)
+    assert found == blocks
+
+
+COMPILE = """
+import sys, torch
+from mmattn import BlockOptions, Captioner, Recorder, TextTransformer, VisionTransformer
+from mmattn.patches import LinearPatches
+
+torch.manual_seed(0)
+block = BlockOptions(heads=4, kv_heads=2, qk_norm="rms")
+vision = VisionTransformer((8, 12), LinearPatches(4, 16), 1, block, registers=1, position="rotary")
+text = TextTransformer(11, 16, 1, block, max_length=8, context_dim=16)
+model = Captioner(vision, text)
+images, tokens = torch.randn(2, 3, 8, 12), torch.randint(0, 11, (2, 3, 5))
+
+def check(model):
+    recorder = Recorder(["*"])
+    torch.testing.assert_close(model(images, tokens, recorder), expected, atol=1e-5, rtol=0)
+    for site, maps in plain.maps.items():
+        torch.testing.assert_close(recorder.maps[site], maps, atol=1e-5, rtol=0)
+
+plain = Recorder(["*"])
+expected = model(images, tokens, plain)
+compiled = torch.compile(model, backend=sys.argv[1])
+check(compiled)
+check(compiled)
+model.text.compile(backend=sys.argv[1])
+check(model)
+print(len(plain.maps), "equal maps")
+"""
+
+
+@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_a_compiled_model_records_equal_maps(backend):
+    # In a process of its own: the shape checks that tests switch on are no part of the model.
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILE, backend],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "3 equal maps\n"
