@@ -16,9 +16,10 @@ from mmattn.maps.quality.controls import (
     Uniform,
 )
 from mmattn.maps.quality.randomisation import cascade
+from mmattn.reports.ablation import measure_uniform
 from mmattn.reports.measures import Line, measure_perturbations, measure_regions
 from mmattn.reports.results import Report, SetResult, set_result
-from mmattn.reports.words import BATCH, Regions, grounded_images, named_regions
+from mmattn.reports.words import BATCH, Regions, check_words, grounded_images, named_regions
 from mmattn.tasks.captioning import CaptioningTask
 
 DRAWS = 3  # models with random weights
@@ -49,11 +50,12 @@ def attention_report(
         seed: of random weights, ties, noise and intervals.
 
     Raises:
-        ConfigError: for methods without a title of their own, and for patches to be taken away
-            from cached features instead of pixels.
-        DataError: where no test set knows regions.
+        ConfigError: for methods without a title of their own, for counts that are none, and for
+            patches to be taken away from cached features instead of pixels.
+        DataError: where no test set knows regions, or all their words are cut off the captions.
     """
     check_titles(methods)
+    check_counts(limit, perturbed)
     if perturbed and data.cached:
         raise ConfigError("a feature cache holds no pixels to perturb: give perturbed=0")
     training = task.training
@@ -72,6 +74,14 @@ def check_titles(methods: Sequence[MapMethod]) -> None:
         raise ConfigError("there is no method to report on: give at least one")
     if twice:
         raise ConfigError(f"two methods are called {twice[0]!r}: give each once")
+
+
+def check_counts(limit: int | None, perturbed: int) -> None:
+    """Raise ConfigError for numbers of images that are none."""
+    if limit is not None and limit < 1:
+        raise ConfigError(f"limit={limit}: give the number of images, at least 1, or None for all")
+    if perturbed < 0:
+        raise ConfigError(f"perturbed={perturbed}: give the number of images, or 0 for none")
 
 
 def lines_of(methods: Sequence[MapMethod], chosen: MapMethod, seed: int) -> list[Line]:
@@ -106,6 +116,8 @@ class _Measurement:
                 f"whose words name pixels, such as data=glyphs"
             )
         val = grounded_images(self.data.splits.val, self.limit) if len(methods) > 1 else {}
+        for name, (dataset, regions) in {**sets, "val": (self.data.splits.val, val)}.items():
+            check_words(name, self.data, dataset, regions)
         chosen = self.best(methods, val) if val else methods[0]
         lines = lines_of(methods, chosen, self.seed)
         results = [self.measured(name, *each, lines, chosen) for name, each in sets.items()]
@@ -138,7 +150,8 @@ class _Measurement:
         parts = named_regions(task, data, dataset, spread(regions, self.perturbed))
         once = [replace(line, methods=line.methods[:1]) for line in lines]
         faith = measure_perturbations(model, parts, once, self.seed)
-        return set_result(name, chosen.title, where, faith, self.seed)
+        tokens = measure_uniform(model, named_regions(task, data, dataset, regions))
+        return set_result(name, chosen.title, where, faith, tokens, self.seed)
 
     def cascade(
         self, dataset: CaptionDataset, regions: dict[int, Regions], chosen: MapMethod

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mmattn.maps.quality.intervals import bootstrap
+from mmattn.reports.ablation import MeasuredTokens
 from mmattn.reports.measures import Measured
 
 
@@ -50,13 +51,27 @@ class WordResult:
 
 
 @dataclass(frozen=True)
+class UniformResult:
+    """What a uniform attention costs, on `tokens` reference tokens.
+
+    `own` are the figures of the model as it is: "log_prob", the mean log-probability of a token in
+    nats, and "accuracy", the share of tokens that are its first choice. `lost[layer]` is how much
+    of them it loses with uniform cross-attention in this layer; in all layers for None.
+    """
+
+    tokens: int
+    own: Figures
+    lost: dict[int | None, Figures]
+
+
+@dataclass(frozen=True)
 class SetResult:
     """One test set.
 
     `words` of `images` were measured, `perturbed` of them also by taking patches away. `chance` and
     `near_chance` are the shares of patches that count as hits, without and with a tolerance of one
     patch. `above[control]` are the figures of the report's method minus those of the control, word
-    by word.
+    by word. `uniform` is of the captions that hold the words.
     """
 
     name: str
@@ -68,6 +83,7 @@ class SetResult:
     lines: tuple[LineResult, ...]
     by_word: tuple[WordResult, ...]
     above: dict[str, Figures]
+    uniform: UniformResult
 
     def line(self, title: str) -> LineResult:
         """Return a method or a control by its title."""
@@ -99,7 +115,14 @@ class Report:
         return flat
 
 
-def set_result(name: str, method: str, regions: Measured, faith: Measured, seed: int) -> SetResult:
+def set_result(
+    name: str,
+    method: str,
+    regions: Measured,
+    faith: Measured,
+    tokens: MeasuredTokens,
+    seed: int,
+) -> SetResult:
     """Summarise what was measured on one test set; `faith` are its perturbations."""
     found = [_estimates(measured, seed) for measured in (regions, faith)]
     lines = [
@@ -118,7 +141,21 @@ def set_result(name: str, method: str, regions: Measured, faith: Measured, seed:
         lines=tuple(lines),
         by_word=tuple(_by_word(regions, column_of(regions, method), seed)),
         above=_above(method, (regions, faith), seed),
+        uniform=uniform_result(tokens, seed),
     )
+
+
+def uniform_result(tokens: MeasuredTokens, seed: int) -> UniformResult:
+    """Summarise what a uniform attention costs; the losses are differences token by token."""
+    values = np.stack([tokens.log_probs, tokens.hits], 1)  # [R, figures, 1 + changes]
+    values[..., 1:] = values[..., :1] - values[..., 1:]
+    found = bootstrap(values, tokens.images, seed=seed)
+    figures = [
+        {figure: _estimate(found, (i, j)) for i, figure in enumerate(("log_prob", "accuracy"))}
+        for j in range(values.shape[-1])
+    ]
+    lost = dict(zip(tokens.changes, figures[1:], strict=True))
+    return UniformResult(len(values), figures[0], lost)
 
 
 def column_of(measured: Measured, title: str) -> int:
@@ -186,6 +223,16 @@ def _set_figures(result: SetResult) -> Iterator[tuple[str, float]]:
         yield from _flat(f"word/{word.text}", word.figures)
     for title, figures in result.above.items():
         yield from _flat(f"above/{title}", figures)
+    uniform = "uniform_attention"
+    yield f"{uniform}/tokens", float(result.uniform.tokens)
+    yield from _flat(f"{uniform}/own", result.uniform.own)
+    for layer, figures in result.uniform.lost.items():
+        yield from _flat(f"{uniform}/{lost_key(layer)}", figures)
+
+
+def lost_key(layer: int | None) -> str:
+    """Return the place in flat keys of what uniform attention in a layer costs; None is all."""
+    return "lost/all_layers" if layer is None else f"lost/layer_{layer}"
 
 
 def _flat(key: str, figures: Figures) -> Iterator[tuple[str, float]]:

@@ -17,10 +17,17 @@ COLUMNS = {
     "insertion": ("insertion ↑", "the same while they are put into the blurred picture"),
     "road": ("ROAD ↑", "(least - most relevant patches removed first) / 2, holes imputed"),
     "leave_one_out": ("leave one out ↑", "rank correlation with what each patch's loss costs"),
+    "log_prob": (
+        "nats lost a token",
+        "the model's mean log-probability of the caption's tokens, each given those before it, "
+        "minus that with uniform attention; no weight is trained for it",
+    ),
+    "accuracy": ("token accuracy lost", "the same of the share of tokens that it puts first"),
 }
 WHERE = ("pointing", "pointing_near", "energy", "iou", "auc")
 USED = ("deletion", "insertion", "road", "leave_one_out")
 BY_WORD = ("pointing", "pointing_near", "energy")
+LOST = ("log_prob", "accuracy")
 
 
 class Cell(NamedTuple):
@@ -40,11 +47,12 @@ class Table:
 
 
 def tables(report: Report) -> Iterator[Table]:
-    """Yield the tables: per test set methods and controls, layers and heads, words; the cascade."""
+    """Yield the tables: of each test set, and the cascade."""
     for result in report.sets:
         yield regions_table(result)
         if result.perturbed:
             yield perturbations_table(result)
+        yield uniform_table(result)
         yield heads_table(result)
         yield words_table(report, result)
     yield cascade_table(report)
@@ -64,6 +72,29 @@ def perturbations_table(result: SetResult) -> Table:
     """Return whether the model uses what the maps of methods and controls show."""
     title = f"{result.name}: what the model uses, {result.perturbed:,} words"
     return _lines_table(title, result, USED)
+
+
+def uniform_table(result: SetResult) -> Table:
+    """Return what a uniform attention costs, in each layer alone and in all."""
+    uniform = result.uniform
+    own = " and ".join(
+        f"{name} {ranged(uniform.own[figure])}"
+        for figure, name in (("log_prob", "log-probability"), ("accuracy", "accuracy"))
+    )
+    return Table(
+        f"{result.name}: what a uniform attention costs, {uniform.tokens:,} tokens of "
+        f"{result.images:,} images; the model itself has {own}",
+        ("uniform in", *(COLUMNS[name][0] for name in LOST)),
+        tuple(
+            (Cell(layer_title(layer)), *estimated(lost, LOST))
+            for layer, lost in uniform.lost.items()
+        ),
+    )
+
+
+def layer_title(layer: int | None) -> str:
+    """Return a layer in words; None is all of them."""
+    return "all layers" if layer is None else f"layer {layer}"
 
 
 def heads_table(result: SetResult) -> Table:

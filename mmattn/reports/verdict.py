@@ -50,12 +50,36 @@ def set_verdict(report: Report, result: SetResult) -> str:
     ]
     if "road" in own:
         sentences.append(_faithfulness(result, own["road"]))
+    sentences.append(uniform_sentence(result))
     return " ".join(sentences)
 
 
 def within(estimate: Estimate) -> str:
     """Return an estimate with its interval, such as "0.87 (95 % CI 0.85 to 0.89)"."""
     return f"{estimate.mean:.2f} (95 % CI {estimate.low:.2f} to {estimate.high:.2f})"
+
+
+def uniform_sentence(result: SetResult) -> str:
+    """Return whether the model's answer depends on where it looks: if a uniform look costs it."""
+    every = result.uniform.lost[None]["log_prob"]
+    told = f"With uniform attention in all layers the model loses {nats(every)} a token"
+    alone = {
+        layer: figures["log_prob"].mean
+        for layer, figures in result.uniform.lost.items()
+        if layer is not None
+    }
+    if alone:
+        most = max(alone, key=alone.__getitem__)
+        told += f", in layer {most} alone {alone[most]:.2f}"
+    if result.images < FEWEST_IMAGES:
+        return f"{told}: {_too_few(result)}."
+    depends = "depends" if every.low > 0 else "does NOT surely depend"
+    return f"{told}: its answer {depends} on where it looks."
+
+
+def nats(estimate: Estimate) -> str:
+    """Return an amount of nats with its interval, such as "1.30 nats (95 % CI 1.21 to 1.38)"."""
+    return f"{estimate.mean:.2f} nats (95 % CI {estimate.low:.2f} to {estimate.high:.2f})"
 
 
 def _comparison(result: SetResult) -> str:
@@ -69,8 +93,12 @@ def _comparison(result: SetResult) -> str:
 
 def _reason(result: SetResult) -> str:
     if result.images < FEWEST_IMAGES:
-        return f"{result.images} images are too few to tell, {FEWEST_IMAGES} are needed"
+        return _too_few(result)
     return f"not surely above {', '.join(beaten_by(result))}"
+
+
+def _too_few(result: SetResult) -> str:
+    return f"{result.images} images are too few to tell, {FEWEST_IMAGES} are needed"
 
 
 def _faithfulness(result: SetResult, road: Estimate) -> str:

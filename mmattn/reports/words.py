@@ -1,6 +1,6 @@
 """The words of a data set that name a region: what attention is measured on."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from mmattn.batch import CaptionBatch
 from mmattn.data.dataset import CaptionDataset, GroundedDataset
 from mmattn.data.module import CaptionDataModule
+from mmattn.data.tokenizer import CaptionTokenizer
 from mmattn.errors import DataError
 from mmattn.maps.words import Word, group_words
 from mmattn.tasks.captioning import CaptioningTask
@@ -70,6 +71,26 @@ def check_regions(dataset: CaptionDataset, index: int, regions: Regions) -> None
             )
 
 
+def check_words(
+    name: str, data: CaptionDataModule, dataset: CaptionDataset, regions: Mapping[int, Regions]
+) -> None:
+    """Raise DataError where captions are cut (`data.max_length`) before any word with a region."""
+    for index, masks in regions.items():
+        ids = data.encode(dataset.captions(index)[0])
+        if any(word.text in masks for word in words_of(data.tokenizer, ids)):
+            return
+    if regions:
+        raise DataError(
+            f"{name}: {len(regions)} captions name regions, but none of those words is within the "
+            f"{data.max_length} tokens that are read of a caption: set data.max_length higher"
+        )
+
+
+def words_of(tokenizer: CaptionTokenizer, ids: Sequence[int]) -> list[Word]:
+    """Return the words that token ids write."""
+    return group_words(tokenizer.decode(ids), tokenizer.offsets(ids))
+
+
 def named_regions(
     task: CaptioningTask,
     data: CaptionDataModule,
@@ -93,7 +114,7 @@ def _named(
         tokenizer.until_end(written[0, valid[0]].tolist())
         for written, valid in zip(batch.labels, batch.valid, strict=True)
     ]
-    grouped = [group_words(tokenizer.decode(ids), tokenizer.offsets(ids)) for ids in captions]
+    grouped = [words_of(tokenizer, ids) for ids in captions]
     words = [
         tuple(word for word in own if word.text in masks)
         for own, masks in zip(grouped, regions, strict=True)

@@ -13,9 +13,12 @@ from mmattn.captioner import Captioner
 from mmattn.data.glyphs import Glyphs
 from mmattn.data.module import CaptionDataModule, LoaderOptions, TokenizerOptions
 from mmattn.data.transforms import ToNormalised
+from mmattn.maps.methods import RawAttention
 from mmattn.maps.quality.grounding import hit_patches
 from mmattn.maps.words import group_words
 from mmattn.patches import LinearPatches
+from mmattn.reports.attention import attention_report
+from mmattn.reports.results import Report
 from mmattn.tasks.captioning import CaptioningTask
 from mmattn.text import TextTransformer
 from mmattn.vision import VisionTransformer
@@ -48,6 +51,11 @@ def glyphs() -> CaptionDataModule:
 
 @pytest.fixture
 def task(glyphs) -> CaptioningTask:
+    return untrained(glyphs)
+
+
+def untrained(glyphs: CaptionDataModule) -> CaptioningTask:
+    """Return the same task each time."""
     torch.manual_seed(0)
     block = BlockOptions(heads=2)
     vision = VisionTransformer((SIZE, SIZE), LinearPatches(4, 16), 1, block, registers=1)
@@ -60,6 +68,12 @@ def task(glyphs) -> CaptioningTask:
         max_length=40,
         test_names=glyphs.test_names,
     )
+
+
+@pytest.fixture(scope="session")
+def random_report(glyphs) -> Report:
+    """The report on the untrained task."""
+    return attention_report(untrained(glyphs), glyphs, [RawAttention()], limit=20, perturbed=2)
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,6 @@ from mmattn.reports.writing import page, write_report
 RAW = RawAttention()
 
 
-@pytest.fixture
-def random_report(task, glyphs):
-    return attention_report(task, glyphs, [RAW], limit=20, perturbed=2)
-
-
 def test_a_planted_perfect_map_is_chosen_and_better(task, glyphs, planted):
     report = attention_report(task, glyphs, [RAW, planted], limit=14, perturbed=0)
     assert (report.method, report.candidates) == ("planted", 2)
@@ -72,6 +67,8 @@ def test_controls_have_what_they_must(random_report):
             "shuffled caption",
         ]
         assert result.perturbed >= 2
+        assert list(result.uniform.lost) == [0, 1, None]
+        assert result.uniform.tokens > result.words
     assert random_report.cascade[-1][0] == "patch embedding"
 
 
@@ -150,6 +147,22 @@ def test_methods_need_titles_of_their_own(task, glyphs):
         attention_report(task, glyphs, [Uniform(), RAW, Uniform()])
     with pytest.raises(ConfigError, match="no method"):
         attention_report(task, glyphs, [])
+
+
+@pytest.mark.parametrize(
+    ("limit", "perturbed", "said"),
+    [(0, 0, "limit=0: .* or None for all"), (-3, 0, "limit=-3"), (4, -1, "perturbed=-1: .* 0 for")],
+)
+def test_counts_that_are_none_are_refused(task, glyphs, limit, perturbed, said):
+    with pytest.raises(ConfigError, match=said):
+        attention_report(task, glyphs, [RAW], limit=limit, perturbed=perturbed)
+
+
+def test_captions_that_are_cut_before_their_words_are_refused(task, glyphs, monkeypatch):
+    monkeypatch.setattr(glyphs, "max_length", 3)  # as with data.truncate=true: two tokens are left
+    said = "fonts: 5 captions name .* none of those words is within the 3 tokens .* data.max_length"
+    with pytest.raises(DataError, match=said):
+        attention_report(task, glyphs, [RAW], limit=5, perturbed=0)
 
 
 class Plain:

@@ -2,7 +2,14 @@ from dataclasses import replace
 
 import pytest
 
-from mmattn.reports.results import Estimate, LineResult, Report, SetResult, WordResult
+from mmattn.reports.results import (
+    Estimate,
+    LineResult,
+    Report,
+    SetResult,
+    UniformResult,
+    WordResult,
+)
 from mmattn.reports.tables import (
     cascade_table,
     heads_table,
@@ -10,6 +17,7 @@ from mmattn.reports.tables import (
     ranged,
     regions_table,
     tables,
+    uniform_table,
     words_table,
 )
 
@@ -17,6 +25,13 @@ from mmattn.reports.tables import (
 def figures(value: float) -> dict[str, Estimate]:
     names = ("pointing", "pointing_near", "energy")
     return {name: Estimate(value, value - 0.1, value + 0.1) for name in names}
+
+
+def of_tokens(log_prob: float, accuracy: float) -> dict[str, Estimate]:
+    return {
+        "log_prob": Estimate(log_prob, log_prob - 0.1, log_prob + 0.1),
+        "accuracy": Estimate(accuracy, accuracy, accuracy),
+    }
 
 
 @pytest.fixture
@@ -36,6 +51,9 @@ def result() -> SetResult:
         ),
         by_word=(WordResult("acute", 50, 0.02, figures(0.9)),),
         above={},
+        uniform=UniformResult(
+            5678, of_tokens(-0.4, 0.9), {0: of_tokens(0.2, 0.05), None: of_tokens(1.3, 0.35)}
+        ),
     )
 
 
@@ -61,7 +79,7 @@ def test_perturbations_have_a_table_where_they_were_measured(result):
     assert table.header == ("map", "ROAD ↑")
     assert texts(table) == [[name, "0.20 (0.10 to 0.30)"] for name in ("raw", "control: uniform")]
     counts = [len(list(tables(Report("raw", 1, (each,), (), 0)))) for each in (result, used)]
-    assert counts == [4, 5]
+    assert counts == [5, 6]
 
 
 def test_layers_and_heads(result):
@@ -69,6 +87,19 @@ def test_layers_and_heads(result):
     assert table.header == ("layer", "mean over heads", "head 0", "head 1")
     assert texts(table) == [["0", "0.30", "0.20", "0.40"], ["1", "0.70", "0.60", "0.80"]]
     assert [cell.heat for cell in table.rows[1]] == [None, 0.7, 0.6, 0.8]
+
+
+def test_what_a_uniform_attention_costs(result):
+    table = uniform_table(result)
+    assert table.title == (
+        "fonts: what a uniform attention costs, 5,678 tokens of 1,000 images; the model itself has "
+        "log-probability -0.40 (-0.50 to -0.30) and accuracy 0.90 (0.90 to 0.90)"
+    )
+    assert table.header == ("uniform in", "nats lost a token", "token accuracy lost")
+    assert texts(table) == [
+        ["layer 0", "0.20 (0.10 to 0.30)", "0.05 (0.05 to 0.05)"],
+        ["all layers", "1.30 (1.20 to 1.40)", "0.35 (0.35 to 0.35)"],
+    ]
 
 
 def test_words_and_the_cascade(result):

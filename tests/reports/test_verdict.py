@@ -2,8 +2,16 @@ from dataclasses import replace
 
 import pytest
 
-from mmattn.reports.results import Estimate, LineResult, Report, SetResult
-from mmattn.reports.verdict import FEWEST_IMAGES, headline, is_better, set_verdict, verdict, within
+from mmattn.reports.results import Estimate, LineResult, Report, SetResult, UniformResult
+from mmattn.reports.verdict import (
+    FEWEST_IMAGES,
+    headline,
+    is_better,
+    set_verdict,
+    uniform_sentence,
+    verdict,
+    within,
+)
 
 OWN = {
     "pointing": Estimate(0.87, 0.85, 0.89),
@@ -11,6 +19,12 @@ OWN = {
     "energy": Estimate(0.5, 0.4, 0.6),
 }
 CLEAR, UNCLEAR = Estimate(0.82, 0.8, 0.84), Estimate(0.03, -0.02, 0.07)
+
+
+def uniform(**lost: Estimate) -> UniformResult:
+    """What is lost in layers such as `layer_2`, and in all of them (`every`)."""
+    layers = {None if key == "every" else int(key[-1]): each for key, each in lost.items()}
+    return UniformResult(999, {}, {key: {"log_prob": each} for key, each in layers.items()})
 
 
 @pytest.fixture
@@ -25,6 +39,7 @@ def good() -> SetResult:
         lines=(LineResult("raw", False, None, None, OWN),),
         by_word=(),
         above={"uniform": {"pointing": CLEAR}, "shuffled caption": {"pointing": CLEAR}},
+        uniform=uniform(layer_0=UNCLEAR, layer_2=CLEAR, every=Estimate(1.3, 1.2, 1.4)),
     )
 
 
@@ -90,6 +105,26 @@ def test_whether_the_model_uses_what_is_shown(good, difference, told):
     text = set_verdict(report(used), used)
     assert "costs the word 0.40 of its probability (twice ROAD; 95 % CI 0.30 to 0.50" in text
     assert told in text
+
+
+def test_what_a_uniform_attention_costs_in_words(good):
+    told = (
+        "With uniform attention in all layers the model loses 1.30 nats (95 % CI 1.20 to 1.40) a "
+        "token, in layer 2 alone 0.82: its answer depends on where it looks."
+    )
+    assert uniform_sentence(good) == told
+    assert set_verdict(report(good), good).endswith(f" {told}")
+    assert "NOT" not in set_verdict(report(good), good)
+
+
+def test_no_sure_cost_is_no_sure_dependence(good):
+    unsure = replace(good, uniform=uniform(every=UNCLEAR))
+    assert uniform_sentence(unsure) == (
+        "With uniform attention in all layers the model loses 0.03 nats (95 % CI -0.02 to 0.07) a "
+        "token: its answer does NOT surely depend on where it looks."
+    )
+    few = replace(good, images=9)
+    assert uniform_sentence(few).endswith(": 9 images are too few to tell, 10 are needed.")
 
 
 def test_the_verdict_has_a_paragraph_for_each_set(good, bad):

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from mmattn.errors import DataError
-from mmattn.reports.words import BATCH, grounded_images, named_regions, spread_order
+from mmattn.reports.words import BATCH, check_words, grounded_images, named_regions, spread_order
 
 
 class Marked:
@@ -87,6 +87,21 @@ def test_words_come_with_their_tokens_and_masks(task, glyphs):
             written = part.batch.labels[b, 0, list(word.tokens)].tolist()
             assert glyphs.tokenizer.decode(written) == word.text
             assert mask is regions[index][word.text]
+
+
+def test_words_that_are_cut_off_are_missed(glyphs, monkeypatch):
+    dataset = glyphs.splits.test["fonts"]
+    regions = grounded_images(dataset, 5)
+    check_words("fonts", glyphs, dataset, regions)
+    check_words("fonts", glyphs, dataset, {})
+    # The caption of one image still holds its word: there is something to measure.
+    index = min(regions, key=lambda i: len(glyphs.encode(dataset.captions(i)[0])))
+    length = len(glyphs.encode(dataset.captions(index)[0])) + 1
+    monkeypatch.setattr(glyphs, "max_length", length)
+    check_words("fonts", glyphs, dataset, regions)
+    monkeypatch.setattr(glyphs, "max_length", 2)
+    with pytest.raises(DataError, match="fonts: 5 captions name regions, but none .* the 2 tokens"):
+        check_words("fonts", glyphs, dataset, regions)
 
 
 def test_batches_are_of_about_equal_size(task, glyphs):
