@@ -11,6 +11,7 @@ from mmattn.errors import ConfigError, DataError
 from mmattn.maps.methods import MapMethod
 from mmattn.maps.quality.controls import (
     CentredGaussian,
+    OtherCaption,
     RandomisedWeights,
     ShuffledCaption,
     Uniform,
@@ -85,11 +86,15 @@ def check_counts(limit: int | None, perturbed: int) -> None:
 
 
 def lines_of(methods: Sequence[MapMethod], chosen: MapMethod, seed: int) -> list[Line]:
-    """Return the methods, then the four controls, those of a model as of the `chosen` method."""
+    """Return the methods, then the four controls, those of a model as of the `chosen` method.
+
+    What the `chosen` method shows of another image's caption stands between: no control, for it
+    knows the picture and the place in the sentence.
+    """
     random = tuple(RandomisedWeights(chosen, seed + draw) for draw in range(DRAWS))
-    controls = [(Uniform(),), (CentredGaussian(),), random, (ShuffledCaption(chosen),)]
+    controls = [(Uniform(),), (CentredGaussian(),), random, (ShuffledCaption(chosen, seed),)]
     return [
-        *(Line(method.title, (method,)) for method in methods),
+        *(Line(method.title, (method,)) for method in (*methods, OtherCaption(chosen))),
         *(Line(control[0].title, control, control=True) for control in controls),
     ]
 

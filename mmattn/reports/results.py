@@ -12,7 +12,7 @@ from mmattn.reports.measures import Measured
 
 
 class Estimate(NamedTuple):
-    """A mean over words and its 95 % confidence interval."""
+    """A mean over words, or over runs, and its 95 % confidence interval."""
 
     mean: float
     low: float

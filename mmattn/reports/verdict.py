@@ -28,7 +28,7 @@ def headline(report: Report) -> str:
         names = " and ".join(result.name for result in report.sets)
         return f"The maps of this model are better than all controls on {names}."
     missing = "; ".join(
-        f"{result.name}: {_reason(result)}" for result in report.sets if result not in better
+        f"{result.name}: {reason(result)}" for result in report.sets if result not in better
     )
     return f"The maps of this model are NOT better than the controls ({missing})."
 
@@ -88,10 +88,11 @@ def _comparison(result: SetResult) -> str:
     listed = ", ".join(f"{title} by {within(figures['pointing'])}" for title, figures in above)
     if is_better(result):
         return f"Pointing beats every control: {listed}."
-    return f"Pointing is NOT better than the controls: {_reason(result)}. It differs from {listed}."
+    return f"Pointing is NOT better than the controls: {reason(result)}. It differs from {listed}."
 
 
-def _reason(result: SetResult) -> str:
+def reason(result: SetResult) -> str:
+    """Return why a result that is not better than the controls is not."""
     if result.images < FEWEST_IMAGES:
         return _too_few(result)
     return f"not surely above {', '.join(beaten_by(result))}"

@@ -15,8 +15,9 @@ TITLE = "Are the attention maps better than the controls?"
 CONTROLS = (
     "Intervals hold 95 % of 2,000 draws of the images. Controls: a uniform map; a Gaussian in the "
     "middle (a quarter of each side wide); the same method on the model with random weights (three "
-    "draws); the same method on the same picture at the same place of another image's caption. "
-    "Where captions share their form, the last one keeps what a place in the sentence alone tells."
+    "draws); a shuffled caption: the maps of a caption, handed out to its words in random order. No "
+    "control but a question of its own: the same method at the same place of another image's "
+    "caption, which keeps what a place in the sentence alone tells."
 )
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1c1e22; background: #f6f7f9;
@@ -43,7 +44,7 @@ def write_report(report: Report, folder: str | Path) -> list[Path]:
 
 def markdown(report: Report) -> str:
     """Return the report as Markdown: the verdict, then the tables."""
-    parts = [*verdict(report), *(_markdown_table(table) for table in tables(report)), CONTROLS]
+    parts = [*verdict(report), *(markdown_table(table) for table in tables(report)), CONTROLS]
     return "\n\n".join(parts) + "\n"
 
 
@@ -68,7 +69,8 @@ def page(report: Report) -> str:
 """
 
 
-def _markdown_table(table: Table) -> str:
+def markdown_table(table: Table) -> str:
+    """Return a table as Markdown under its title."""
     rows = [table.header, ["---"] * len(table.header), *([c.text for c in r] for r in table.rows)]
     lines = ("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
     return f"**{table.title}**\n\n" + "\n".join(lines)

@@ -136,7 +136,8 @@ def test_files_of_a_report(task, glyphs, tmp_path):
 
 def test_the_controls_of_a_model_are_those_of_the_chosen_method(planted):
     lines = lines_of([RAW, planted], planted, seed=7)
-    assert [line.control for line in lines] == [False, False, True, True, True, True]
+    assert [line.control for line in lines] == [False, False, False, True, True, True, True]
+    assert lines[2].title == "another image's caption, same place"
     drawn, shuffled = lines[-2].methods, lines[-1].methods
     assert [control.seed for control in drawn] == [7, 8, 9]  # pyright: ignore
     assert {control.method for control in (*drawn, *shuffled)} == {planted}  # pyright: ignore

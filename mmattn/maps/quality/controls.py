@@ -3,13 +3,15 @@
 - `Uniform` knows nothing.
 - `CentredGaussian` knows that things stand in the middle of pictures.
 - `RandomisedWeights` knows the picture and the architecture, but has learnt nothing.
-- `ShuffledCaption` knows the picture and the model, but not what is said about it.
+- `ShuffledCaption` knows the picture and the caption, but not which map is of which word.
+
+`OtherCaption` is no control: it says how much of a map the place in the sentence alone tells.
 """
 
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mmattn.batch import CaptionBatch
@@ -86,7 +88,59 @@ class RandomisedWeights:
 
 @dataclass(frozen=True)
 class ShuffledCaption:
+    """What a method shows of the tokens of a caption, handed out to them in random order.
+
+    A map that belongs to its word is lost by this; one that all words share is not. The last token,
+    which ends the caption, keeps its own.
+
+    Args:
+        method: the method.
+        seed: of the order.
+    """
+
+    method: MapMethod
+    seed: int = 0
+
+    @property
+    def title(self) -> str:
+        """The control in words."""
+        return "shuffled caption"
+
+    @property
+    def signed(self) -> bool:
+        """Whether a value may be negative."""
+        return self.method.signed
+
+    def __call__(self, model: Captioner, batch: CaptionBatch) -> Float[Tensor, "B N T h w"]:
+        """Return the maps."""
+        order = shuffled_places(batch.valid.cpu(), self.seed).to(batch.labels.device)
+        maps = self.method(model, batch)
+        return maps.gather(2, order[..., None, None].expand_as(maps))
+
+
+def shuffled_places(valid: Bool[Tensor, "B N T"], seed: int) -> Int[Tensor, "B N T"]:
+    """Return the places of each caption's tokens in random order; the last one and padding stay.
+
+    Drawn again, a few times, where all stay.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.arange(valid.shape[-1]).expand(valid.shape).clone()
+    for b, n in torch.cartesian_prod(*map(torch.arange, valid.shape[:2])).tolist():
+        moving = int(valid[b, n].sum()) - 1
+        for _ in range(8):
+            drawn = torch.randperm(max(moving, 0), generator=generator)
+            if not torch.equal(drawn, drawn.sort().values):
+                order[b, n, : len(drawn)] = drawn
+                break
+    return order
+
+
+@dataclass(frozen=True)
+class OtherCaption:
     """What a method shows of the same picture at the same place of *another* image's caption.
+
+    What it shares with the method's own map is what the place in the sentence alone tells: where
+    captions have one form, the query at "... with" looks for an accent before it is named.
 
     The other image is the next one in the batch, going round, whose caption has other words. Where
     its caption has ended, its last place stands in.
@@ -100,7 +154,7 @@ class ShuffledCaption:
     @property
     def title(self) -> str:
         """The control in words."""
-        return "shuffled caption"
+        return "another image's caption, same place"
 
     @property
     def signed(self) -> bool:

@@ -10,10 +10,12 @@ from mmattn.errors import DataError
 from mmattn.maps.methods import RawAttention
 from mmattn.maps.quality.controls import (
     CentredGaussian,
+    OtherCaption,
     RandomisedWeights,
     ShuffledCaption,
     Uniform,
     partners,
+    shuffled_places,
 )
 from mmattn.maps.quality.randomisation import randomised
 
@@ -51,8 +53,27 @@ def test_random_weights_are_a_copy_s(captioner, batch):
         assert torch.equal(value, before[name]), name
 
 
-def test_a_shuffled_caption_is_the_next_other_one_at_the_same_place(captioner, batch):
-    maps = ShuffledCaption(RAW)(captioner, batch)
+def test_a_shuffled_caption_has_its_own_maps_in_another_order(captioner, batch):
+    order = shuffled_places(batch.valid, seed=5)
+    for row, valid, labels in zip(order[:, 0], batch.valid[:, 0], batch.labels[:, 0], strict=True):
+        count = int(valid.sum())
+        assert sorted(row.tolist()) == list(range(5))
+        assert row.tolist() != list(range(5))
+        assert row[count - 1 :].tolist() == list(range(count - 1, 5))  # the end token, padding
+        assert int(labels[row[count - 1]]) == 1
+    assert torch.equal(order, shuffled_places(batch.valid, seed=5))
+    maps, own = ShuffledCaption(RAW, seed=5)(captioner, batch), RAW(captioner, batch)
+    for b, row in enumerate(order[:, 0].tolist()):
+        assert torch.equal(maps[b, 0], own[b, 0, row])
+
+
+def test_a_caption_of_one_token_cannot_be_shuffled():
+    valid = torch.tensor([[[True, True, False]], [[False, False, False]]])
+    assert shuffled_places(valid, 0).tolist() == [[[0, 1, 2]], [[0, 1, 2]]]
+
+
+def test_another_caption_is_the_next_other_one_at_the_same_place(captioner, batch):
+    maps = OtherCaption(RAW)(captioner, batch)
     assert partners(batch.labels).tolist() == [1, 2, 3, 0]
     one = batch.with_captions([[7, 5, 1], [4, 5, 6, 1], [8, 9, 2, 3, 1], [4, 5, 6, 1]], 0)
     expected = RAW(captioner, one)
@@ -72,6 +93,7 @@ def test_an_image_with_the_same_caption_is_no_partner(batch):
 def test_titles_and_signs(captioner):
     controls = [Uniform(), CentredGaussian(), RandomisedWeights(RAW), ShuffledCaption(RAW)]
     titles = ["uniform", "centred Gaussian", "randomised weights", "shuffled caption"]
+    assert OtherCaption(RAW).title == "another image's caption, same place"
     assert [control.title for control in controls] == titles
     assert not any(control.signed for control in controls)
 
