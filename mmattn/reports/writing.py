@@ -15,9 +15,9 @@ TITLE = "Are the attention maps better than the controls?"
 CONTROLS = (
     "Intervals hold 95 % of 2,000 draws of the images. Controls: a uniform map; a Gaussian in the "
     "middle (a quarter of each side wide); the same method on the model with random weights (three "
-    "draws); a shuffled caption: the maps of a caption, handed out to its words in random order. No "
-    "control but a question of its own: the same method at the same place of another image's "
-    "caption, which keeps what a place in the sentence alone tells."
+    "draws); a shuffled caption: a caption's maps, handed out to its words in random order. The "
+    "same place of another image's caption is no control but a question of its own: what is left "
+    "of the map where only the place in the sentence is known."
 )
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1c1e22; background: #f6f7f9;
