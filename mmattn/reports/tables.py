@@ -164,7 +164,8 @@ def ranged(estimate: Estimate) -> str:
     """Return an estimate with its interval, such as "0.84 (0.81 to 0.87)"."""
     if estimate.mean != estimate.mean:
         return "–"  # undefined: of a region that is everything, for example
-    return f"{estimate.mean:.2f} ({estimate.low:.2f} to {estimate.high:.2f})"
+    mean, low, high = (round(value, 2) + 0.0 for value in estimate)  # + 0.0: no "-0.00"
+    return f"{mean:.2f} ({low:.2f} to {high:.2f})"
 
 
 def _heated(value: float) -> Cell:

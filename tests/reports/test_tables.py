@@ -112,5 +112,9 @@ def test_words_and_the_cascade(result):
     assert [row[1].heat for row in table.rows] == [1.0, 0.0]
 
 
+def test_a_number_that_rounds_to_zero_has_no_sign():
+    assert ranged(Estimate(-0.001, -0.009, 0.004)) == "0.00 (-0.01 to 0.00)"
+
+
 def test_what_is_undefined_is_a_dash():
     assert ranged(Estimate(float("nan"), float("nan"), float("nan"))) == "–"
