@@ -31,11 +31,11 @@ class HeadStatistics:
         prefix_mass: what a row gives to the prefix tokens of an image; 0 where keys are text.
         register_mass: what of it goes to the registers.
         padding_mass: what a row gives to the padding of a text; 0 where keys are an image.
+        distance: what the weights span, see `StatisticsRecorder`.
         sink: the largest mean attention on one key: for each image, the mean over rows, and of
             these the largest (the α of Gu et al. 2025, for the key where it is largest).
         information: nats that a row tells about its query: for each image, the entropy of the mean
             row less the mean entropy of the rows. Zero where all queries get the same row.
-        distance: what the weights span, see `StatisticsRecorder`.
 
     NaN stands where nothing was counted, such as an entropy over its bound where rows have one key.
     """
@@ -46,9 +46,9 @@ class HeadStatistics:
     prefix_mass: Float[Tensor, "L H"]
     register_mass: Float[Tensor, "L H"]
     padding_mass: Float[Tensor, "L H"]
+    distance: Float[Tensor, "L H"]
     sink: Float[Tensor, "L H"]
     information: Float[Tensor, "L H"]
-    distance: Float[Tensor, "L H"]
 
     def sink_heads(self, threshold: float = 0.3) -> Bool[Tensor, "L H"]:
         """Return the heads of which one key gets more than `threshold` of all attention.
@@ -211,11 +211,15 @@ def measure(call: AttentionCall, keys: Keys, counted: Bool[Tensor, "B H T"]) -> 
         return call.q.new_zeros(batch, count, size, dtype=dtype)
 
     measured = Measured(*(zeros(rows) for _ in range(5)), received=zeros(call.k.shape[2]))
+    shares = counted.to(dtype)[..., None, :]
     for images, heads, some, weights in weight_blocks(call, range(count), range(rows)):
         at = images, heads, some
         measured.entropy[at] = entropy(weights)
-        measured.prefix[at] = weights[..., : keys.prefix].sum(-1)
-        measured.registers[at] = weights[..., keys.prefix - keys.registers : keys.prefix].sum(-1)
+        if keys.prefix:
+            measured.prefix[at] = weights[..., : keys.prefix].sum(-1)
+        if keys.registers:
+            first = keys.prefix - keys.registers
+            measured.registers[at] = weights[..., first : keys.prefix].sum(-1)
         if keys.padding is not None:
             measured.padding[at] = (weights * keys.padding[images, None, None]).sum(-1)
         if keys.grid is not None:
@@ -223,36 +227,26 @@ def measure(call: AttentionCall, keys: Keys, counted: Bool[Tensor, "B H T"]) -> 
         elif keys.distances is not None:
             mass = weights[..., keys.prefix :].sum(-1)
             measured.distance[at] = (weights * keys.distances[some]).sum(-1) / mass
-        measured.received[at[:2]] += (counted[at].to(dtype)[..., None, :] @ weights)[..., 0, :]
+        measured.received[images, heads] += (shares[images, heads, :, some] @ weights)[..., 0, :]
     return measured
 
 
 def summarise(
     measured: Measured, counted: Bool[Tensor, "B H T"], allowed: Int[Tensor, "B H T"]
 ) -> Float[Tensor, "2 F H"]:
-    """Return the sum of each statistic over images and rows, and how many were counted."""
-    rows = counted.sum(-1)
-    mean_row = measured.received / rows[..., None]
-    row_entropy = measured.entropy.where(counted, 0.0).sum(-1) / rows
-    information = entropy(mean_row) - row_entropy
-    values = {
-        "entropy": measured.entropy,
-        "normalised_entropy": measured.entropy / allowed.to(measured.entropy.dtype).log(),
-        "prefix_mass": measured.prefix,
-        "register_mass": measured.registers,
-        "padding_mass": measured.padding,
-        "sink": mean_row.amax(-1),
-        "information": information,
-        "distance": measured.distance,
-    }
-    return torch.stack([_sums(values[name], counted) for name in STATISTICS], dim=1)
+    """Return the sum of each statistic over images and rows, and how many were counted.
 
-
-def _sums(values: Tensor, counted: Bool[Tensor, "B H T"]) -> Float[Tensor, "2 H"]:
-    """Return the sum of values [B, H] or of counted ones of [B, H, T], and their number; no NaN."""
-    on = ~values.isnan() if values.dim() == 2 else counted & ~values.isnan()
-    others = [dim for dim in range(values.dim()) if dim != 1]
-    return torch.stack([values.where(on, 0.0).sum(others), on.sum(others)])
+    In the order of `STATISTICS`: first those of rows, then sink and information, those of images.
+    """
+    bound = allowed.to(measured.entropy.dtype).log()
+    rows = torch.stack([measured.entropy, measured.entropy / bound, *measured[1:5]])
+    on = counted & ~rows.isnan()
+    sums, counts = rows.where(on, 0.0).sum(-1), on.sum(-1)  # [6, B, H]
+    mean_row = measured.received / counts[0, ..., None]
+    images = torch.stack([mean_row.amax(-1), entropy(mean_row) - sums[0] / counts[0]])
+    on = ~images.isnan()
+    sums = torch.cat([sums, images.where(on, 0.0)]).sum(1)
+    return torch.stack([sums, torch.cat([counts, on]).sum(1)])
 
 
 def entropy(weights: Float[Tensor, "*B S"]) -> Float[Tensor, "*B"]:
