@@ -16,7 +16,9 @@ HELP = """mmattn: train captioners that see and read, and look at what they atte
   mmattn train [KEY=VALUE ...]     train, test, and draw attention maps (the same as train.py)
   mmattn train --help              every configuration group and key
   mmattn view RUN                  the attention maps of a run as pages to explore in a browser
-  mmattn attention-report --model RUN   do the maps fall on what the words name?
+  mmattn attention-report --model RUN
+                                   do the maps fall on what the words name? Repeat --model for
+                                   intervals over seeds
   mmattn --version
 
 examples
