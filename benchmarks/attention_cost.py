@@ -33,6 +33,7 @@ from mmattn.patches import LinearPatches
 from mmattn.recorder import MB
 from mmattn.taps import Listener
 from mmattn.tasks.captioning import CaptioningTask
+from mmattn.training.allocator import keep_freed_memory
 from mmattn.training.attention_logger import AttentionLogger
 
 VARIANTS = {
@@ -96,8 +97,12 @@ def drawing_seconds(task: CaptioningTask, data: CaptionDataModule, repeats: int)
     with tempfile.TemporaryDirectory() as folder:
         callback, trainer = AttentionLogger(folder), OneStep(data)
         callback.setup(trainer, task, "fit")  # type: ignore[arg-type]
-        run = {"draw": lambda: callback.on_validation_end(trainer, task)}  # type: ignore[arg-type]
-        return interleaved(run, repeats)["draw"]
+
+        def draw() -> None:
+            trainer.global_step += 1  # a step is drawn once
+            callback.on_validation_epoch_end(trainer, task)  # type: ignore[arg-type]
+
+        return interleaved({"draw": draw}, repeats)["draw"]
 
 
 def training(device: str, repeats: int) -> None:
@@ -273,6 +278,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    keep_freed_memory()  # as a run does
     if "training" in arguments.parts:
         training(arguments.device, arguments.repeats)
     if "kernel" in arguments.parts:

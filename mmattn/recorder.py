@@ -262,6 +262,12 @@ def _join_calls(calls: list[Tensor]) -> Tensor:
     if len(calls) == 1:
         return calls[0]
     batch, heads = calls[0].shape[:2]
+    other = next((call for call in calls if call.shape[:2] != (batch, heads)), None)
+    if other is not None:
+        raise ValueError(
+            f"a site ran with {batch} x {heads} rows and heads, then with {other.shape[0]} x "
+            f"{other.shape[1]}: clear() the recorder between passes"
+        )
     rows, keys = sum(call.shape[2] for call in calls), max(call.shape[3] for call in calls)
     joined, row = calls[0].new_zeros(batch, heads, rows, keys), 0
     for call in calls:

@@ -29,10 +29,13 @@ class ImageFolder:
         self._names = sorted(
             path.relative_to(self.root).as_posix()
             for path in self.root.rglob("*")
-            if path.suffix.lower() in SUFFIXES and path.is_file()
+            if path.suffix.lower() in SUFFIXES and path.is_file() and self._holds(path)
         )
         if not self._names:
             raise DataError(f"{self.root} holds no image ({', '.join(sorted(SUFFIXES))})")
+
+    def _holds(self, path: Path) -> bool:
+        return path.resolve().is_relative_to(self.root.resolve())
 
     def __len__(self) -> int:
         return len(self._names)

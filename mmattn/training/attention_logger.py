@@ -20,10 +20,11 @@ from mmattn.maps.words import merge
 from mmattn.training.attention_records import attention_records
 from mmattn.training.media import Media
 from mmattn.training.parts import caption_data, captioning_task
-from mmattn.training.probes import Probe, Probes
+from mmattn.training.probes import OWN, Probe, Probes
 
 log = logging.getLogger(__name__)
 PAGE_MB = 1.5  # of an image in the HTML page
+LONGEST_NAME = 80  # characters of a file's name, a few bytes each
 
 
 class AttentionLogger(L.Callback):
@@ -41,8 +42,8 @@ class AttentionLogger(L.Callback):
         further_maps: maps that are kept beside it, in the NPZ files and in the HTML page.
         probes: which images; four of the validation set if None.
         self_attention: keep the encoder's and the decoder's self-attention too.
-        every_n_validations: draw at every n-th validation; at none if None.
-        every_n_steps: draw at every n-th training step; at none if None.
+        every_n_validations: draw at every n-th validation; at none if None or 0.
+        every_n_steps: draw at every n-th training step; at none if None or 0.
         test_images: number of images of each test set to draw when testing; 0 draws none.
         viewer: write and log the HTML page.
 
@@ -70,10 +71,11 @@ class AttentionLogger(L.Callback):
         self.examples: list[AttentionRecord] = []
         self._chosen: list[Probe] = []
         self._media = Media()
-        self._validations = self._last_step = 0
+        self._validations = 0
+        self._last_step: int | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Choose the images and try everything on one, before anything is trained.
+        """Choose the images and try everything on one, and all of the user's own, before training.
 
         Raises:
             ConfigError: for an image, a layer or a transform that does not exist or does not do.
@@ -82,17 +84,18 @@ class AttentionLogger(L.Callback):
         if stage == "fit":
             self._chosen = self.probes.choose(data.splits)
         for probe in self._chosen if stage == "fit" else self._test_probes(trainer):
-            first = Probe(probe.name, probe.dataset, probe.indices[:1])
+            tried = probe.indices if probe.name == OWN else probe.indices[:1]
+            some = Probe(probe.name, probe.dataset, tried)
             try:
-                attention_records(captioning_task(pl_module), data, first, self.methods)
+                attention_records(captioning_task(pl_module), data, some, self.methods)
             except UserError:
                 raise
-            except ValueError as error:
+            except (ValueError, RuntimeError) as error:
                 raise ConfigError(f"callbacks.attention: {error}") from error
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draw the probe images."""
-        if trainer.sanity_checking or self.every_n_validations is None:
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw the probe images, while averaged weights (EMA) are still in place."""
+        if trainer.sanity_checking or not self.every_n_validations:
             return
         self._validations += 1
         if (self._validations - 1) % self.every_n_validations == 0:
@@ -108,7 +111,7 @@ class AttentionLogger(L.Callback):
     ) -> None:
         """Draw the probe images where this many steps have passed."""
         step = trainer.global_step
-        if self.every_n_steps and step % self.every_n_steps == 0 and step != self._last_step:
+        if self.every_n_steps and step % self.every_n_steps == 0:
             self._draw_chosen(trainer, pl_module)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -123,6 +126,8 @@ class AttentionLogger(L.Callback):
         return [Probes(name, self.test_images).choose(splits)[0] for name in names]
 
     def _draw_chosen(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._last_step == trainer.global_step:  # gradients accumulate, or a validation follows
+            return
         self._last_step = trainer.global_step
         for probe in self._chosen:
             self._draw(trainer, pl_module, probe)
@@ -145,15 +150,16 @@ class AttentionLogger(L.Callback):
         key = f"attention/{probe.name}".rstrip("/")
         folder = self.folder / f"step-{step:06d}" / probe.name.replace("/", "-")
         pictures = [word_strip(record) for record in records]
-        for record, picture in zip(records, pictures, strict=True):
-            save_png(folder / f"{file_name(record.key)}.png", picture)
-            save_attention(folder / f"{file_name(record.key)}.npz", record)
+        names = file_names([record.key for record in records])
+        for name, record, picture in zip(names, records, pictures, strict=True):
+            save_png(folder / f"{name}.png", picture)
+            save_attention(folder / f"{name}.npz", record)
         self._media.images(loggers, step, key, pictures, [record.caption for record in records])
-        spoken = next((record for record in records if record.words), None)
+        spoken = next((i for i, record in enumerate(records) if record.words), None)
         if spoken is not None:
-            grid = head_grid(spoken)
-            save_png(folder / f"{file_name(spoken.key)}-heads.png", grid)
-            self._media.images(loggers, step, f"{key}/heads", [grid], [spoken.caption])
+            grid = head_grid(records[spoken])
+            save_png(folder / f"{names[spoken]}-heads.png", grid)
+            self._media.images(loggers, step, f"{key}/heads", [grid], [records[spoken].caption])
         if self.viewer:
             self._write_page(records, folder / "viewer.html", f"{key}/viewer", trainer)
         return records
@@ -199,6 +205,11 @@ def head_grid(record: AttentionRecord) -> np.ndarray:
     )
 
 
-def file_name(key: str) -> str:
-    """Return a sample's key as a file name."""
-    return "".join(c if c.isalnum() or c in "+-_." else "-" for c in key).removesuffix(".jpg")
+def file_names(keys: Sequence[str]) -> list[str]:
+    """Return samples' keys as file names: plain, short, and each another one."""
+    names: list[str] = []
+    for key in keys:
+        name = "".join(c if c.isalnum() or c in "+-_." else "-" for c in key).removesuffix(".jpg")
+        name = name[-LONGEST_NAME:]
+        names.append(f"{name}-{len(names)}" if name in names else name)
+    return names

@@ -151,6 +151,9 @@ def word_groundings(
 ) -> list[Grounding]:
     """Return one grounding for each word of a caption that has a mask.
 
+    Of a signed map its positive part counts; a map that is not finite, as of a model that diverged,
+    is left out.
+
     `tokens` are the caption's ids, the begin token first; `maps` are [T, h, w], one for each token
     that was written.
     """
@@ -158,7 +161,7 @@ def word_groundings(
     text, spans = task.tokenizer.decode(ids), task.tokenizer.offsets(ids)
     words = group_words(text, spans)
     return [
-        ground(map, masks[word.text])
+        ground(np.maximum(map, 0.0), masks[word.text])
         for word, map in zip(words, merge(maps, words), strict=True)
-        if word.text in masks
+        if word.text in masks and np.isfinite(map).all()
     ]

@@ -1,6 +1,7 @@
 """What every head does, over training: entropy, distance, sinks and dead heads as curves."""
 
 import csv
+import math
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 
 from mmattn.batch import ImageTokens
+from mmattn.errors import ConfigError
 from mmattn.maps.head_history import head_history
 from mmattn.maps.head_statistic import head_statistic
 from mmattn.maps.png import save_png
@@ -46,8 +48,16 @@ class HeadStatisticsLogger(L.Callback):
         # kind -> steps and [L, H] entropies
         self._entropies: dict[str, list[tuple[int, np.ndarray]]] = defaultdict(list)
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Measure, log and write."""
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Measure once before anything is trained. Raises ConfigError where that fails."""
+        if stage == "fit":
+            try:
+                self._measure(trainer, pl_module)
+            except ValueError as error:
+                raise ConfigError(f"callbacks.heads: {error}") from error
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Measure, log and write, while averaged weights (EMA) are still in place."""
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
         step, loggers = trainer.global_step, trainer.loggers
@@ -99,7 +109,7 @@ def figures(found: dict[str, HeadStatistics]) -> dict[str, float]:
             values |= {
                 f"attention/{name}/{site}": mean
                 for site, mean in zip(statistics.sites, means, strict=True)
-                if mean > 0  # no mass on prefix tokens where there are none
+                if math.isfinite(mean) and (mean or not name.endswith("_mass"))
             }
     return values
 

@@ -7,6 +7,8 @@ from mmattn.data.dataset import CaptionDataset, GroundedDataset, Splits
 from mmattn.data.folder import ImageFolder
 from mmattn.errors import ConfigError
 
+OWN = "own"  # the name of a probe of the user's own images
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -35,6 +37,10 @@ class Probes:
 
     def choose(self, splits: Splits) -> list[Probe]:
         """Return the chosen images. Raises ConfigError for a set or a key that does not exist."""
+        if self.size < 1 or self.keys == []:
+            raise ConfigError(
+                f"probes.size={self.size}, keys={self.keys}: choose at least one image"
+            )
         dataset = split_named(splits, self.split)
         if self.keys is None:
             indices = spread_over(dataset, self.size)
@@ -44,7 +50,7 @@ class Probes:
         chosen = [Probe(name, dataset, tuple(indices))]
         if self.folder is not None:
             own = ImageFolder(self.folder)
-            chosen.append(Probe("own", own, tuple(spread(range(len(own)), self.size))))
+            chosen.append(Probe(OWN, own, tuple(spread(range(len(own)), self.size))))
         return chosen
 
 
