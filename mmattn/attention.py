@@ -71,10 +71,25 @@ def attend(
         return F.scaled_dot_product_attention(
             q, k, v, dropout_p=dropout, is_causal=True, enable_gqa=grouped
         )
-    mask = join_masks(mask, causal, queries, keys, q.device)
-    return F.scaled_dot_product_attention(
-        q, k, v, attn_mask=mask, dropout_p=dropout, enable_gqa=grouped
+    joined = join_masks(mask, causal, queries, keys, q.device)
+    # The CPU's kernel gives zeros in rows that may attend to nothing; cuDNN's does not, so there
+    # they attend to everything and are cleared: no kernel sees such a row, also not going backward.
+    empty = None
+    if joined is not None and mask is not None and q.device.type != "cpu":
+        empty = ~joined.any(-1, keepdim=True)
+        joined = joined | empty
+    out = F.scaled_dot_product_attention(
+        q, k, v, attn_mask=joined, dropout_p=dropout, enable_gqa=grouped
     )
+    return out if empty is None else out.masked_fill(empty, 0.0)
+
+
+class RMSNorm(nn.RMSNorm):
+    """torch's, with its weight in the type of x: under autocast it would warn and be slow."""
+
+    def forward(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
+        """Return x over its root mean square (Zhang & Sennrich 2019), times the weight."""
+        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
 
 
 def make_norm(kind: str, dim: int, eps: float) -> nn.Module:
@@ -82,7 +97,7 @@ def make_norm(kind: str, dim: int, eps: float) -> nn.Module:
     if kind == "layer":
         return nn.LayerNorm(dim, eps=eps)
     if kind == "rms":
-        return nn.RMSNorm(dim, eps=eps)
+        return RMSNorm(dim, eps=eps)
     raise ValueError(f"norm is {kind!r}; it must be 'layer' or 'rms'")
 
 

@@ -271,3 +271,14 @@ def test_norms_by_name(kind, module):
     norm = make_norm(kind, 6, 1e-3)
     assert isinstance(norm, module)
     assert norm.eps == 1e-3
+
+
+def test_an_rms_norm_under_autocast_gives_what_it_gets_in_its_own_type():
+    norm, x = make_norm("rms", 8, 1e-6), torch.randn(3, 8)
+    torch.nn.init.normal_(norm.weight)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = norm(x.bfloat16())
+    assert out.dtype == torch.bfloat16
+    expected = x / x.square().mean(-1, keepdim=True).add(1e-6).sqrt() * norm.weight
+    torch.testing.assert_close(norm(x), expected)
+    torch.testing.assert_close(out.float(), expected, atol=0.05, rtol=0.02)
