@@ -29,7 +29,7 @@ class ImageTokens(NamedTuple):
     prefix: int
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: for half precision, Lightning copies it and sets its fields
 class CaptionBatch:
     """Images with N captions each, padded on the right to T tokens.
 

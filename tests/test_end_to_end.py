@@ -137,6 +137,12 @@ def test_a_report_on_what_is_no_run_is_one_line(tmp_path):
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 
 
+def test_half_precision_throughout(tmp_path):
+    train(tmp_path, "trainer.precision=bf16-true", "trainer.limit_train_batches=2")
+    (path,) = tmp_path.glob("logs/caption/runs/*/results.json")
+    assert set(PROMISED) <= set(json.loads(path.read_text()))
+
+
 def test_a_mistake_is_one_line(tmp_path):
     done = train(tmp_path, "model.text.block.heads=5", code=2)
     assert [line for line in done.stderr.splitlines() if line.startswith("error:")]

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -151,9 +152,9 @@ class AttentionLogger(L.Callback):
         folder = self.folder / f"step-{step:06d}" / probe.name.replace("/", "-")
         pictures = [word_strip(record) for record in records]
         names = file_names([record.key for record in records])
-        for name, record, picture in zip(names, records, pictures, strict=True):
-            save_png(folder / f"{name}.png", picture)
-            save_attention(folder / f"{name}.npz", record)
+        with ThreadPoolExecutor(2) as pool:  # compressing needs no interpreter
+            list(pool.map(save_png, [folder / f"{name}.png" for name in names], pictures))
+            list(pool.map(save_attention, [folder / f"{name}.npz" for name in names], records))
         self._media.images(loggers, step, key, pictures, [record.caption for record in records])
         spoken = next((i for i, record in enumerate(records) if record.words), None)
         if spoken is not None:

@@ -17,6 +17,7 @@ from mmattn.maps.methods import MapMethod, evaluating
 from mmattn.maps.words import group_words
 from mmattn.recorder import Recorder
 from mmattn.tasks.captioning import CaptioningTask
+from mmattn.training.parts import probe_batch
 from mmattn.training.placement import placement_of
 from mmattn.training.probes import Probe
 
@@ -49,7 +50,7 @@ def attention_records(
         ConfigError: for a transform whose geometry is not known.
         ValueError: where the model lacks what a method asks for.
     """
-    batch = data.evaluation_batch(probe.dataset, probe.indices).to(task.device)
+    batch = probe_batch(task, data, probe)
     recorder = Recorder(["text.*.cross", *SELF_ATTENTION * self_attention])
     with looking(task):
         image = task.model.encode_batch(batch, recorder)

@@ -18,7 +18,7 @@ from mmattn.maps.png import save_png
 from mmattn.statistics import STATISTICS, HeadStatistics, StatisticsRecorder
 from mmattn.training.attention_records import looking
 from mmattn.training.media import Media
-from mmattn.training.parts import caption_data, captioning_task
+from mmattn.training.parts import caption_data, captioning_task, probe_batch
 from mmattn.training.probes import Probes
 
 # What becomes a curve for every layer; the CSV file has all statistics.
@@ -84,7 +84,7 @@ class HeadStatisticsLogger(L.Callback):
         """Return the statistics by kind of site, and the share of outlying image tokens."""
         task, data = captioning_task(pl_module), caption_data(trainer)
         probe = self.probes.choose(data.splits)[0]
-        batch = data.evaluation_batch(probe.dataset, probe.indices).to(task.device)
+        batch = probe_batch(task, data, probe)
         vision = task.model.vision
         registers = vision.prefix - int(vision.class_token)
         with looking(task):

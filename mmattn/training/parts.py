@@ -1,9 +1,13 @@
 """The task and the data of a trainer, as what they are: Lightning only knows their base classes."""
 
+from dataclasses import replace
+
 import lightning as L
 
+from mmattn.batch import CaptionBatch
 from mmattn.data.module import CaptionDataModule
 from mmattn.tasks.captioning import CaptioningTask
+from mmattn.training.probes import Probe
 
 
 def captioning_task(module: L.LightningModule) -> CaptioningTask:
@@ -19,3 +23,13 @@ def caption_data(trainer: L.Trainer) -> CaptionDataModule:
     if not isinstance(data, CaptionDataModule):
         raise TypeError(f"this callback works with a CaptionDataModule, not {type(data).__name__}")
     return data
+
+
+def probe_batch(task: CaptioningTask, data: CaptionDataModule, probe: Probe) -> CaptionBatch:
+    """Return a probe's images and captions where the weights are, and in their type.
+
+    `task.device` would not do: Lightning sets it before it moves the weights there.
+    """
+    weights = next(task.model.parameters())
+    batch = data.evaluation_batch(probe.dataset, probe.indices).to(weights.device)
+    return replace(batch, images=batch.images.to(weights.dtype))
