@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mmattn.recorder import attention_weights, select_heads, select_rows
+from mmattn.recorder import attention_weights, chosen, select
 from mmattn.taps import AttentionCall, Listener
 
 
@@ -112,12 +112,14 @@ class GradientRecorder(Listener):
         self._output_gradients = {}  # the hooks of the old graph go on to write into the old one
 
     def _select(self, site: str, call: AttentionCall) -> "_Kept":
-        call = call._replace(q=call.q.detach(), k=call.k.detach(), v=call.v.detach())
-        q, k, mask = select_heads(call, self.heads, site)
-        _, v, _ = select_heads(call._replace(k=call.v), self.heads, site)  # as the keys' heads
-        q, mask = select_rows(q, mask, self.rows, site)
-        with torch.autocast(q.device.type, enabled=False):
-            return _Kept(attention_weights(q, k, mask, call.scale), v, mask)
+        total, mask = call.q.shape[1], call.mask
+        heads = chosen("heads", self.heads, total, site)
+        rows = chosen("rows", self.rows, call.q.shape[2], site)
+        if mask is not None:
+            mask = select(mask.expand(*call.q.shape[:3], call.k.shape[2]), heads, total, rows)
+        q = select(call.q.detach(), heads, total, rows)
+        k, v = (select(x.detach(), heads, total) for x in (call.k, call.v))
+        return _Kept(attention_weights(q, k, mask, call.scale), v, mask)
 
     def _recorded(self, site: str) -> "_Kept":
         if site not in self._kept:

@@ -21,7 +21,7 @@ MB = 1 << 20
 
 # The memory that a block of weights may take while it is computed: what stays in a CPU's cache, and
 # what keeps a GPU busy until the next block is launched.
-BLOCK_BYTES = {"cpu": 4 * MB, "cuda": 32 * MB}
+BLOCK_BYTES = {"cpu": 4 * MB, "cuda": 256 * MB}
 
 
 def attention_weights(
@@ -36,6 +36,19 @@ def attention_weights(
     1/√K if None. Computed in float32 at least, whatever the inputs are. A row that may attend to
     nothing is zero.
     """
+    return weights_of_scores(*attention_scores(q, k, mask, scale))
+
+
+def attention_scores(
+    q: Float[Tensor, "B H T K"],
+    k: Float[Tensor, "B G S K"],
+    mask: Tensor | None,
+    scale: float | None,
+) -> tuple[Float[Tensor, "B H T S"], Tensor | None]:
+    """Return scale·q·kᵀ, plus what `mask` adds, and where a query may attend, None for everywhere.
+
+    A score that is masked is the least finite number: its weight is still zero.
+    """
     dtype = torch.promote_types(q.dtype, torch.float32)
     q, k = q.to(dtype), k.to(dtype)
     batch, heads, queries, width = q.shape
@@ -45,11 +58,18 @@ def attention_weights(
     scores = (q @ k.transpose(-2, -1)).mul_(width**-0.5 if scale is None else scale)
     scores = scores.view(batch, heads, queries, -1)
     if mask is None:
-        return scores.softmax(-1)
+        return scores, None
     if mask.dtype != torch.bool:
         scores, mask = scores + mask.to(dtype), mask > float("-inf")
-    weights = scores.masked_fill(~mask, float("-inf")).softmax(-1)
-    return weights.masked_fill(~mask, 0.0)  # also turns the NaN of an all-masked row into zeros
+    return scores.masked_fill_(~mask, torch.finfo(dtype).min), mask
+
+
+def weights_of_scores(
+    scores: Float[Tensor, "B H T S"], allowed: Tensor | None
+) -> Float[Tensor, "B H T S"]:
+    """Return the weights of scores; zeros in a row that may attend to nothing."""
+    weights = scores.softmax(-1)
+    return weights if allowed is None else weights.masked_fill_(~allowed, 0.0)
 
 
 def empty_rows(weights: Float[Tensor, "*B S"]) -> Bool[Tensor, "*B"]:
@@ -61,35 +81,37 @@ class Block(NamedTuple):
     """A part of a call's weights, and its place among all [B, chosen heads, chosen rows, S]."""
 
     images: slice
-    heads: slice  # a single one
+    heads: slice
     rows: slice
-    weights: Float[Tensor, "b 1 r S"]
+    weights: Float[Tensor, "b h r S"]
+    scores: Float[Tensor, "b h r S"]  # whose softmax they are
 
 
 def weight_blocks(
-    call: AttentionCall, heads: Sequence[int], rows: Sequence[int], max_bytes: int | None = None
+    call: AttentionCall,
+    heads: Sequence[int],
+    rows: Sequence[int],
+    max_bytes: int | None = None,
+    joint_bytes: int | None = None,
 ) -> Iterator[Block]:
     """Yield the attention weights of the chosen heads and query rows of a call, block by block.
 
     A block and all that is needed to compute it, casts to float32 included, take at most
-    `max_bytes` (`BLOCK_BYTES` if None), unless a single row already takes more. `heads` and `rows`
-    are not negative.
+    `max_bytes` (`BLOCK_BYTES` if None), unless a single row already takes more. Heads share a block
+    as far as that takes at most `joint_bytes` (`max_bytes` if None). `heads` and `rows` are not
+    negative.
     """
     q, k, mask = call.q, call.k, call.mask
-    if mask is not None:
-        mask = mask.expand(*q.shape[:3], k.shape[2])
-    max_bytes = max_bytes or block_bytes(q.device)
-    queries_per_key_head = q.shape[1] // k.shape[1]
-    for place, head in enumerate(heads):
-        group = head // queries_per_key_head
-        for images, some in _block_slices(q, k, len(rows), max_bytes):
-            weights = attention_weights(
-                _pick(q[images, head : head + 1], rows[some]),
-                k[images, group : group + 1],
-                None if mask is None else _pick(mask[images, head : head + 1], rows[some]),
-                call.scale,
-            )
-            yield Block(images, slice(place, place + 1), some, weights)
+    mask = None if mask is None else mask.expand(*q.shape[:3], k.shape[2])
+    sizes = len(heads), len(rows), max_bytes or block_bytes(q.device), joint_bytes
+    for images, few, some in _block_slices(call, *sizes):
+        scores, allowed = attention_scores(
+            select(q[images], heads[few], q.shape[1], rows[some]),
+            select(k[images], heads[few], q.shape[1]),
+            None if mask is None else select(mask[images], heads[few], q.shape[1], rows[some]),
+            call.scale,
+        )
+        yield Block(images, few, some, weights_of_scores(scores, allowed), scores)
 
 
 def block_bytes(device: torch.device) -> int:
@@ -97,23 +119,50 @@ def block_bytes(device: torch.device) -> int:
     return BLOCK_BYTES.get(device.type, BLOCK_BYTES["cuda"])
 
 
-def _block_slices(q: Tensor, k: Tensor, rows: int, max_bytes: int) -> Iterator[tuple[slice, slice]]:
-    """Yield the images and the rows of each block of one head."""
-    (batch, _, keys, width), itemsize = k.shape, max(q.itemsize, 4)
+def _block_slices(
+    call: AttentionCall, heads: int, rows: int, max_bytes: int, joint_bytes: int | None
+) -> Iterator[tuple[slice, slice, slice]]:
+    """Yield the images, heads and rows of each block: heads are parted first, then images."""
+    joint_bytes = max_bytes if joint_bytes is None else joint_bytes
+    q, k = call.q, call.k
+    (batch, key_heads, keys, width), itemsize = k.shape, max(q.itemsize, 4)
     row = (5 * keys + 3 * width) * itemsize  # scores, copies, mask, the last block; and the query
-    cast = 0 if k.itemsize == itemsize else keys * width * itemsize
-    images_each = max(1, max_bytes // (cast + rows * row + 1))
-    rows_each = max(1, min(rows, (max_bytes - cast) // row))
-    for image in range(0, batch, images_each):
-        for first in range(0, rows, rows_each):
-            yield slice(image, image + images_each), slice(first, min(first + rows_each, rows))
+    copied = k.itemsize < itemsize or key_heads < q.shape[1]
+    copy = keys * width * itemsize if copied else 0
+    one = copy + rows * row  # one head of one image
+    heads_each = max(1, min(heads, joint_bytes // (batch * one)))
+    images_each = max(1, min(batch, max_bytes // one))
+    rows_each = max(1, min(rows, (max_bytes - copy) // row))
+    for images in _parts(batch, images_each):
+        for few in _parts(heads, heads_each):
+            for some in _parts(rows, rows_each):
+                yield images, few, some
 
 
-def _pick(x: Tensor, rows: Sequence[int]) -> Tensor:
-    """Return the rows of x [b, h, T, K]: a view where they follow each other."""
-    if list(rows) == list(range(rows[0], rows[0] + len(rows))):
-        return x[:, :, rows[0] : rows[0] + len(rows)]
-    return x[:, :, list(rows)]
+def _parts(count: int, each: int) -> list[slice]:
+    return [slice(first, min(first + each, count)) for first in range(0, count, each)]
+
+
+def select(
+    x: Float[Tensor, "B G T ..."] | Bool[Tensor, "B G T ..."],
+    heads: Sequence[int],
+    of: int,
+    rows: Sequence[int] | None = None,
+) -> Tensor:
+    """Return what chosen ones of `of` query heads use of x: of its heads, and of its rows.
+
+    Each of x's G heads serves `of`/G query heads. A view of x where heads and rows follow each
+    other.
+    """
+    shared = of // x.shape[1]
+    x = _pick(x, 1, [head // shared for head in heads])
+    return x if rows is None else _pick(x, 2, rows)
+
+
+def _pick(x: Tensor, dim: int, indices: Sequence[int]) -> Tensor:
+    if list(indices) == list(range(indices[0], indices[0] + len(indices))):
+        return x.narrow(dim, indices[0], len(indices))
+    return x.index_select(dim, torch.tensor(indices, device=x.device))
 
 
 class Recorder(Listener):
@@ -162,11 +211,13 @@ class Recorder(Listener):
             self._calls.clear()
             return
         weights = call.q.new_empty(shape, dtype=dtype)
-        # Beside what is kept, 5 % of it; less than a quarter of a full block would be slow.
-        full = block_bytes(call.q.device)
-        block = min(full, max(full // 4, sum(self._needed.values()) // 20))
-        for images, head, some, found in weight_blocks(call, heads, rows, block):
-            weights[images, head, some] = found
+        # Beside what is kept, 5 % of it; less than a quarter of a full block would be slow. A GPU
+        # has more memory than time for so many small steps.
+        full, beyond = block_bytes(call.q.device), sum(self._needed.values()) // 20
+        block = min(full, max(full // 4, beyond))
+        joint = beyond if call.q.device.type == "cpu" else block
+        for part in weight_blocks(call, heads, rows, block, joint):
+            weights[part.images, part.heads, part.rows] = part.weights
         self._calls.setdefault(site, []).append(weights)
 
     @property
@@ -205,38 +256,6 @@ class Recorder(Listener):
 
     def _over_budget(self) -> bool:
         return self.budget_mb is not None and sum(self._needed.values()) > self.budget_mb * MB
-
-
-def select_heads(
-    call: AttentionCall, heads: list[int] | None, site: str
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return q, k and mask of the chosen heads; k has as many heads as q or fewer.
-
-    Raises ValueError for a head that the site does not have.
-    """
-    q, k, mask = call.q, call.k, call.mask
-    if heads is None:
-        return q, k, mask
-    check_indices("heads", heads, q.shape[1], site)
-    groups = q.shape[1] // k.shape[1]
-    if mask is not None and mask.dim() == 4 and mask.shape[1] > 1:
-        mask = mask[:, heads]
-    return q[:, heads], k[:, [head % q.shape[1] // groups for head in heads]], mask
-
-
-def select_rows(
-    q: Tensor, mask: Tensor | None, rows: list[int] | None, site: str
-) -> tuple[Tensor, Tensor | None]:
-    """Return the chosen query rows of q and mask.
-
-    Raises ValueError for a row that the call does not have.
-    """
-    if rows is None:
-        return q, mask
-    check_indices("rows", rows, q.shape[2], site)
-    if mask is not None and mask.dim() >= 2 and mask.shape[-2] > 1:
-        mask = mask[..., rows, :]
-    return q[:, :, rows], mask
 
 
 def chosen(what: str, indices: list[int] | None, count: int, site: str) -> Sequence[int]:

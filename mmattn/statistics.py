@@ -108,6 +108,7 @@ class StatisticsRecorder(Listener):
         self.grid, self.prefix, self.registers = grid, prefix, registers
         self.valid: Bool[Tensor, "*R T"] | None = None
         self.sums: dict[str, Float[Tensor, "2 F H"]] = {}
+        self._distances: dict[tuple[int, int, bool], Tensor] = {}  # the same for every layer
 
     @torch.no_grad()
     def take(self, site: str, call: AttentionCall) -> None:
@@ -152,8 +153,7 @@ class StatisticsRecorder(Listener):
             padding = None if self.valid is None else ~self._valid_rows(site, call)
             if padding is not None and count != rows:
                 raise ValueError(f"{site} has {count} keys and valid is of {rows} tokens: unset it")
-            distances = token_distances(rows, count, call.q)
-            return Keys(0, 0, padding, distances, None)
+            return Keys(0, 0, padding, self._between(rows, count, call.q, text=True), None)
         h, w = self.grid
         if count != self.prefix + h * w or (not is_cross(site) and rows != count):
             raise ValueError(
@@ -162,8 +162,19 @@ class StatisticsRecorder(Listener):
             )
         if is_cross(site):
             return Keys(self.prefix, self.registers, None, None, self.grid)
-        distances = patch_distances(self.grid, self.prefix, call.q)
+        distances = self._between(rows, count, call.q, text=False)
         return Keys(self.prefix, self.registers, None, distances, None)
+
+    def _between(self, rows: int, keys: int, like: Tensor, *, text: bool) -> Float[Tensor, "T S"]:
+        """Return the distances between queries and keys, as `Keys` wants them."""
+        found = self._distances.get((rows, keys, text))
+        if found is None or found.device != like.device or found.dtype != at_least_float32(like):
+            if text:
+                found = token_distances(rows, keys, like)
+            else:
+                found = patch_distances(self.grid, self.prefix, like)
+            self._distances[rows, keys, text] = found
+        return found
 
     def _valid_rows(self, site: str, call: AttentionCall) -> Bool[Tensor, "B T"]:
         """Return `valid` as the rows of this call: a text each, or N texts of an image in a row."""
@@ -212,9 +223,9 @@ def measure(call: AttentionCall, keys: Keys, counted: Bool[Tensor, "B H T"]) -> 
 
     measured = Measured(*(zeros(rows) for _ in range(5)), received=zeros(call.k.shape[2]))
     shares = counted.to(dtype)[..., None, :]
-    for images, heads, some, weights in weight_blocks(call, range(count), range(rows)):
+    for images, heads, some, weights, scores in weight_blocks(call, range(count), range(rows)):
         at = images, heads, some
-        measured.entropy[at] = entropy(weights)
+        measured.entropy[at] = entropy_of_scores(scores, weights)
         if keys.prefix:
             measured.prefix[at] = weights[..., : keys.prefix].sum(-1)
         if keys.registers:
@@ -253,6 +264,17 @@ def entropy(weights: Float[Tensor, "*B S"]) -> Float[Tensor, "*B"]:
     """Return -Σ P·ln P of each row, in nats; 0·ln 0 is 0."""
     tiny = torch.finfo(weights.dtype).tiny
     return -(weights + tiny).log_().mul_(weights).sum(-1)
+
+
+def entropy_of_scores(
+    scores: Float[Tensor, "*B S"], weights: Float[Tensor, "*B S"]
+) -> Float[Tensor, "*B"]:
+    """Return the entropy of weights P = softmax(s), in nats: ln Σ exp(s) - Σ P·s.
+
+    The largest weight tells ln Σ exp(s) = max s - ln max P, so no logarithm of all P is needed.
+    """
+    total = scores.amax(-1) - weights.amax(-1).log()
+    return total - torch.linalg.vecdot(weights, scores)
 
 
 def spread(maps: Float[Tensor, "*B h w"]) -> Float[Tensor, "*B"]:

@@ -545,18 +545,28 @@ def test_a_capture_of_little_takes_at_most_a_megabyte_more(capture):
 
 
 @pytest.mark.parametrize(
-    ("max_bytes", "blocks"),
-    [(1, 3 * 3 * 4), (600, 3 * 3 * 2), (1500, 3 * 3), (3000, 3 * 2), (1 << 20, 3)],
+    ("max_bytes", "joint_bytes", "blocks"),
+    [
+        (1, None, 3 * 3 * 4),
+        (800, None, 3 * 3 * 2),
+        (1500, None, 3 * 3),
+        (3000, None, 3 * 2),
+        (4000, None, 3),
+        (8000, None, 2),
+        (8000, 0, 3),
+        (1 << 20, None, 1),
+    ],
 )
 @pytest.mark.parametrize("mask", [None, torch.rand(3, 1, 7, 9) > 0.5, torch.randn(7, 9)])
-def test_weights_are_the_same_in_blocks_of_any_size(max_bytes, blocks, mask):
+def test_weights_are_the_same_in_blocks_of_any_size(max_bytes, joint_bytes, blocks, mask):
     torch.manual_seed(0)
     q, k = torch.randn(3, 4, 7, 6), torch.randn(3, 2, 9, 6)
     call, heads, rows = AttentionCall(q, k, k, q, mask, 0.3), [3, 0, 1], [6, 1, 2, 3]
     weights, found = torch.full((3, 3, 4, 9), torch.nan), 0
-    for images, head, some, block in weight_blocks(call, heads, rows, max_bytes):
-        assert weights[images, head, some].isnan().all()  # each once
-        weights[images, head, some] = block
+    for block in weight_blocks(call, heads, rows, max_bytes, joint_bytes):
+        place = block.images, block.heads, block.rows
+        assert weights[place].isnan().all()  # each once
+        weights[place] = block.weights
         found += 1
     expected = attention_weights(q, k, mask, 0.3)[:, heads][:, :, rows]
     torch.testing.assert_close(weights, expected, atol=1e-6, rtol=0)

@@ -209,7 +209,7 @@ def _packed(arrays: dict[str, np.ndarray]) -> bytes:
             np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
             # A `ZipInfo` has a fixed date; `numpy.savez` writes the time of day.
             info = zipfile.ZipInfo(f"{name}.npy")
-            packed.writestr(info, member.getvalue(), zipfile.ZIP_DEFLATED, 6)
+            packed.writestr(info, member.getvalue(), zipfile.ZIP_DEFLATED, 1)
     return buffer.getvalue()
 
 
