@@ -1,19 +1,22 @@
 """What looking at attention costs: while training, beside one kernel, and beside Hugging Face.
 
     uv run python benchmarks/attention_cost.py
+    uv run python benchmarks/attention_cost.py training --run logs/caption/runs/<time>
     uv run python benchmarks/attention_cost.py peer --device cuda --images 32
 
-`training`, on the model of the default run and on a 6 + 4-layer model at 224 px: over a plain step,
-one that records the cross-attention rows of every layer, and one that measures the statistics of
-every layer and head; drawing and writing the probe set every 100 steps over no logging; and whether
-the outputs agree to the last bit. `kernel`: one row of 577 tokens over the attention itself.
-`peer`: Hugging Face's ViT with `output_attentions=True`, which needs its eager attention, and ours
-with the same weights. Memory is what torch's allocator was asked for, beyond weights and inputs.
+`training`, on the model of the default run and on a 6 + 4-layer model at 224 px: over a plain
+step, one that records the cross-attention rows of every layer, and one that measures the statistics
+of every layer and head; drawing and writing the probe set every 100 steps over no logging; and
+whether the outputs agree to the last bit. With `--run` on the model of that run: its captions are
+as long as captions are, those of an untrained model as long as can be. `kernel`: one row of 577
+tokens over the attention itself. `peer`: Hugging Face's ViT with `output_attentions=True`, which
+needs its eager attention, and ours with the same weights. Memory is what torch's allocator was
+asked for, beyond weights and inputs.
 """
 
 import argparse
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -28,6 +31,7 @@ from transformers import ViTConfig, ViTModel
 from mmattn import BlockOptions, Captioner, Recorder, StatisticsRecorder, VisionTransformer
 from mmattn.batch import CaptionBatch
 from mmattn.cli import schema
+from mmattn.cli.load_run import load_run
 from mmattn.data.module import CaptionDataModule
 from mmattn.patches import LinearPatches
 from mmattn.recorder import MB
@@ -105,10 +109,19 @@ def drawing_seconds(task: CaptioningTask, data: CaptionDataModule, repeats: int)
         return interleaved({"draw": draw}, repeats)["draw"]
 
 
-def training(device: str, repeats: int) -> None:
+def models(run: str | None) -> Iterator[tuple[str, CaptioningTask, CaptionDataModule]]:
+    """Yield the model of a run, or those of `VARIANTS`, untrained."""
+    if run is not None:
+        found = load_run(run)
+        yield found.folder.name, found.task.train(), found.data
+        return
     for name, overrides in VARIANTS.items():
         torch.manual_seed(0)
-        task, data = build(overrides)
+        yield name, *build(overrides)
+
+
+def training(device: str, repeats: int, run_folder: str | None) -> None:
+    for name, task, data in models(run_folder):
         task.to(device)
         batch = next(iter(data.train_dataloader())).to(device)
         optimizer = torch.optim.AdamW(task.parameters(), lr=0.0, fused=True)
@@ -120,22 +133,23 @@ def training(device: str, repeats: int) -> None:
         runs = {side: lambda m=make, r=run: r(m) for side, make in sides.items()}
         seconds = interleaved(runs, repeats)
         memory = {side: memory_use(run, device)[0] / MB for side, run in runs.items()}
-        drawing = drawing_seconds(task, data, 3)
+        drawing = drawing_seconds(task, data, repeats)
         plain = seconds["plain"]
         print(f"{name}: batch of {len(batch.keys)}, {torch.get_num_threads()} threads, {device}")
         print(f"  plain step {1000 * plain:.1f} ms, {memory['plain']:.1f} MB")
         for side in ("recording", "statistics"):
             more = memory[side] - memory["plain"]
             print(f"  {side:10} {seconds[side] / plain:.3f} x a plain step, {more:+.1f} MB")
-        print(f"  drawing    {drawing:.2f} s; every 100 steps {drawing / (100 * plain):+.2%}")
+        print(
+            f"  drawing    {1000 * drawing:.0f} ms; every 100 steps {drawing / (100 * plain):+.2%}"
+        )
         same = [torch.equal(run(), run(make)) for make in (rows, statistics)]
         print(f"  outputs with and without both: {'bit-identical' if all(same) else 'DIFFERENT'}")
 
 
 @torch.no_grad()
 def kernel(device: str, repeats: int) -> None:
-    call = image_attention(4, 12, 24, 64)
-    call = call._replace(**{name: getattr(call, name).to(device) for name in ("q", "k", "v")})
+    call = image_attention(4, 12, 24, 64, device=device)
 
     def plain() -> None:
         F.scaled_dot_product_attention(call.q, call.k, call.v)
@@ -271,19 +285,21 @@ def passes(run: Callable[[], Tensor], backward: bool) -> Callable[[], None]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parts = ["training", "kernel", "peer"]
-    parser.add_argument("parts", nargs="*", choices=parts, default=parts)
+    parser.add_argument("parts", nargs="*", choices=[*parts, []], metavar="|".join(parts))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--images", type=int, default=2, help="of the peer's batch")
+    parser.add_argument("--run", help="measure training on this run's model")
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     keep_freed_memory()  # as a run does
-    if "training" in arguments.parts:
-        training(arguments.device, arguments.repeats)
-    if "kernel" in arguments.parts:
+    wanted = arguments.parts or parts
+    if "training" in wanted:
+        training(arguments.device, arguments.repeats, arguments.run)
+    if "kernel" in wanted:
         kernel(arguments.device, arguments.repeats)
-    if "peer" in arguments.parts:
+    if "peer" in wanted:
         peer(arguments.device, arguments.repeats, arguments.images)
 
 

@@ -1,6 +1,7 @@
 """What a recorder captures: how exact it is, and what it takes in memory and time.
 
     uv run python benchmarks/capture.py
+    uv run python benchmarks/capture.py --device cuda
 
 Prints the largest error of recorded weights against a float64 softmax of the very q and k that the
 kernel got; the memory that a capture takes beyond what it keeps; and what the statistics of a call
@@ -59,13 +60,13 @@ class Case:
         x, context = torch.randn(3, self.queries, 16), torch.randn(3, 9, 16)
         rotation = text_rotation(self.queries, 4) if self.rotary else None
         kv = attention.kv(context.to(dtype), rotation)
-        mask = padding_mask(VALID) if self.padded else None
+        mask = padding_mask(VALID.to(x.device)) if self.padded else None
         tap = listener.tap("here")
         attention(x.to(dtype), kv, mask, causal=self.causal, rotation=rotation, tap=tap)
 
     def allowed(self, call: AttentionCall) -> Tensor:
-        allowed = padding_mask(VALID if self.padded else torch.ones_like(VALID))
-        allowed = allowed.expand(3, 4, self.queries, 9)
+        valid = VALID if self.padded else torch.ones_like(VALID)
+        allowed = padding_mask(valid.to(call.q.device)).expand(3, 4, self.queries, 9)
         return allowed.tril(9 - self.queries) if self.causal else allowed
 
 
@@ -87,7 +88,7 @@ class MaskedCase:
         tap.record(AttentionCall(q, k, k, q, None if self.mask == "none" else mask, self.scale))
 
     def allowed(self, call: AttentionCall) -> Tensor:
-        return torch.tensor(True) if call.mask is None else call.mask
+        return torch.tensor(True, device=call.q.device) if call.mask is None else call.mask
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class ImageCase:
         vision.to(dtype)(torch.randn(3, 3, 8, 12).to(dtype), listener)
 
     def allowed(self, call: AttentionCall) -> Tensor:
-        return torch.tensor(True)
+        return torch.tensor(True, device=call.q.device)
 
 
 CASES: dict[str, Case | MaskedCase | ImageCase] = {
@@ -134,7 +135,7 @@ def exact_weights(call: AttentionCall, allowed: Tensor) -> Tensor:
     scale = 1 / math.sqrt(q.shape[-1]) if call.scale is None else call.scale
     scores = torch.einsum("bhtk,bhsk->bhts", q, k) * scale
     if allowed.dtype == torch.bool:
-        bias = torch.zeros(allowed.shape, dtype=torch.float64).masked_fill(~allowed, -math.inf)
+        bias = scores.new_zeros(allowed.shape).masked_fill(~allowed, -math.inf)
     else:
         bias = allowed.double()
     exponents = (scores + bias).exp()
@@ -142,23 +143,24 @@ def exact_weights(call: AttentionCall, allowed: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def exactness(name: str, dtype: torch.dtype) -> float:
+def exactness(name: str, dtype: torch.dtype, device: str = "cpu") -> float:
     """Return the largest error of a case's recorded weights."""
     case, calls, recorder = CASES[name], Calls("*"), Recorder("*", rows=CASES[name].rows)
     for listener in (calls, recorder):
         torch.manual_seed(0)
-        case.run(dtype, listener)
+        with torch.device(device):
+            case.run(dtype, listener)
     (maps,) = recorder.maps.values()
     expected = exact_weights(calls.call, case.allowed(calls.call))
     rows = list(range(expected.shape[2])) if case.rows is None else case.rows
     return float((maps.double() - expected[:, :, rows]).abs().max())
 
 
-def exactness_table() -> str:
+def exactness_table(device: str) -> str:
     """Return the errors of every case and type, as text."""
     lines = [f"{'':24}" + "".join(f"{str(d).removeprefix('torch.'):>10}" for d in DTYPES)]
     for name in CASES:
-        errors = (exactness(name, dtype) for dtype in DTYPES)
+        errors = (exactness(name, dtype, device) for dtype in DTYPES)
         lines.append(f"{name:24}" + "".join(f"{error:10.1e}" for error in errors))
     return "\n".join(lines)
 
@@ -191,13 +193,15 @@ def memory_use(run: Callable[[], object], device: str = "cpu") -> tuple[int, int
     return most, now
 
 
-def image_attention(batch: int, heads: int, side: int, width: int, dtype=torch.float32):
+def image_attention(
+    batch: int, heads: int, side: int, width: int, dtype=torch.float32, device: str = "cpu"
+):
     """Return a call of an image's self-attention: a class token and side x side patches."""
     size, dim = 1 + side**2, heads * width
     torch.manual_seed(0)
-    q = torch.randn(batch, size, dim).to(dtype).view(batch, size, heads, width).transpose(1, 2)
-    kv = torch.randn(batch, size, 2, heads, width).to(dtype).permute(2, 0, 3, 1, 4)
-    return AttentionCall(q, kv[0], kv[1], q)
+    q = torch.randn(batch, size, dim).to(device, dtype).view(batch, size, heads, width)
+    kv = torch.randn(batch, size, 2, heads, width).to(device, dtype).permute(2, 0, 3, 1, 4)
+    return AttentionCall(q.transpose(1, 2), kv[0], kv[1], q.transpose(1, 2))
 
 
 def capture(recorder: Recorder, call: AttentionCall, layers: int) -> None:
@@ -205,7 +209,7 @@ def capture(recorder: Recorder, call: AttentionCall, layers: int) -> None:
         recorder.take(f"vision.{layer}.self", call)
 
 
-def print_memory() -> None:
+def print_memory(device: str) -> None:
     captures = {
         "12 layers, class token": (12, torch.float32, [0]),
         "12 layers, class token, bfloat16": (12, torch.bfloat16, [0]),
@@ -215,8 +219,9 @@ def print_memory() -> None:
     }
     print(f"\n{'8 images, 577 tokens, 12 heads':34}{'kept':>10}{'peak beyond it':>24}")
     for name, (layers, dtype, rows) in captures.items():
-        call, recorder = image_attention(8, 12, 24, 64, dtype), Recorder("*", rows=rows)
-        most, kept = memory_use(lambda r=recorder, c=call, n=layers: capture(r, c, n))
+        call = image_attention(8, 12, 24, 64, dtype, device)
+        recorder = Recorder("*", rows=rows)
+        most, kept = memory_use(lambda r=recorder, c=call, n=layers: capture(r, c, n), device)
         beyond = f"{(most - kept) / MB:.2f} MB = {(most - kept) / kept:.1%}"
         print(f"{name:34}{kept / MB:7.2f} MB{beyond:>24}")
 
@@ -242,7 +247,7 @@ def by_fused_calls(call: AttentionCall, grid: tuple[int, int], prefix: int) -> t
     return entropy, moments[..., :4], received / q.shape[2]
 
 
-def print_statistics(repeats: int) -> None:
+def print_statistics(repeats: int, device: str) -> None:
     sizes = {
         "64 images, 65 tokens, 4 x 32": (64, 4, 8, 32),
         "16 images, 197 tokens, 3 x 64": (16, 3, 14, 64),
@@ -251,31 +256,31 @@ def print_statistics(repeats: int) -> None:
     }
     print(f"\n{'statistics, over the kernel':34}{'in blocks':>10}{'three fused calls':>24}")
     for name, (batch, heads, side, width) in sizes.items():
-        call, grid = image_attention(batch, heads, side, width), (side, side)
+        call, grid = image_attention(batch, heads, side, width, device=device), (side, side)
         recorder = StatisticsRecorder(grid=grid, prefix=1)
-        seconds = interleaved(
-            {
-                "kernel": lambda c=call: F.scaled_dot_product_attention(c.q, c.k, c.v),
-                "blocks": lambda c=call, r=recorder: r.take("vision.0.self", c),
-                "fused": lambda c=call, g=grid: by_fused_calls(c, g, 1),
-            },
-            repeats,
-        )
-        blocks, fused = (seconds[side] / seconds["kernel"] for side in ("blocks", "fused"))
-        print(f"{name:34}{blocks:8.2f} x{fused:22.2f} x")
+        sides = {
+            "kernel": lambda c=call: F.scaled_dot_product_attention(c.q, c.k, c.v),
+            "blocks": lambda c=call, r=recorder: r.take("vision.0.self", c),
+        }
+        if device == "cpu":  # by a kernel of the CPU
+            sides["fused"] = lambda c=call, g=grid: by_fused_calls(c, g, 1)
+        seconds = interleaved(sides, repeats)
+        ratios = [f"{seconds[side] / seconds['kernel']:.2f} x" for side in list(sides)[1:]]
+        print(f"{name:34}{ratios[0]:>10}{ratios[1] if ratios[1:] else '':>24}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     print("largest error of a weight against float64")
-    print(exactness_table())
-    print_memory()
+    print(exactness_table(arguments.device))
+    print_memory(arguments.device)
     with torch.no_grad():
-        print_statistics(arguments.repeats)
+        print_statistics(arguments.repeats, arguments.device)
 
 
 if __name__ == "__main__":

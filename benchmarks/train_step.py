@@ -2,14 +2,17 @@
 
     uv run python benchmarks/train_step.py --model small
     uv run python benchmarks/train_step.py --model base --images 2
+    uv run python benchmarks/train_step.py --model base --images 32 --device cuda --bf16
 
-Both sides are a ViT encoder and a GPT-2-like decoder of the same sizes, in float32 with fused
-attention ("sdpa" at Hugging Face), trained on the same captions by the same AdamW, in one process,
-taking turns. Hugging Face gets each image once per caption, as its own data collators do;
-`hf, encoder shared` is what a user can do by hand: encode once and repeat the encoder's output.
+Both sides are a ViT encoder and a GPT-2-like decoder of the same sizes, in float32 (or both under
+bfloat16 autocast, as Lightning's `bf16-mixed`) with fused attention ("sdpa" at Hugging Face),
+trained on the same captions by the same AdamW, in one process, taking turns. Hugging Face gets each
+image once per caption, as its own data collators do; `hf, encoder shared` is what a user can do by
+hand: encode once and repeat the encoder's output.
 """
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -141,6 +144,16 @@ def hf_step(model: VisionEncoderDecoderModel, data: tuple[Tensor, Tensor, Tensor
     return step
 
 
+def under(dtype: torch.dtype, device: str, step: Callable[[], None]) -> Callable[[], None]:
+    """Return the step under autocast to `dtype`, or as it is for float32."""
+
+    def cast() -> None:
+        with torch.autocast(device, dtype, enabled=dtype != torch.float32):
+            step()
+
+    return cast
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", choices=SIZES, default="small")
@@ -148,26 +161,30 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--bf16", action="store_true", help="under bfloat16 autocast")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     sizes, device = SIZES[arguments.model], arguments.device
     data = batch(arguments.images, sizes, device)
     ours, theirs = our_model(sizes).to(device).train(), hf_model(sizes).to(device).train()
-    step = our_step(ours, data)
+    dtype = torch.bfloat16 if arguments.bf16 else torch.float32
+    step = under(dtype, device, our_step(ours, data))
     seconds = interleaved(
         {
             "mmattn": step,
-            "hf": hf_step(theirs, data, shared=False),
-            "hf, encoder shared": hf_step(theirs, data, shared=True),
+            "hf": under(dtype, device, hf_step(theirs, data, shared=False)),
+            "hf, encoder shared": under(dtype, device, hf_step(theirs, data, shared=True)),
         },
         arguments.repeats,
     )
     with FlopCounterMode(display=False) as counter:
         step()
-    share = counter.get_total_flops() / seconds["mmattn"] / matmul_peak(device, torch.float32)
+    peak = matmul_peak(device, dtype, 2048 if device == "cpu" else 8192)
+    share = counter.get_total_flops() / seconds["mmattn"] / peak
     captions = arguments.images * CAPTIONS
-    print(f"{sizes}, {arguments.images} images x {CAPTIONS} captions, {arguments.threads} threads")
+    where = f"{arguments.threads} threads" if device == "cpu" else torch.cuda.get_device_name()
+    print(f"{sizes}, {dtype}, {arguments.images} images x {CAPTIONS} captions, {where}")
     for name, value in seconds.items():
         ratio = seconds[name] / seconds["mmattn"]
         print(f"{name:20} {captions / value:8.1f} captions/s   mmattn is {ratio:.2f} x as fast")

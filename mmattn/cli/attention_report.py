@@ -47,6 +47,9 @@ def parser() -> ArgumentParser:
     )
     parser.add_argument("--seed", type=int, default=0, help="of random weights and intervals")
     parser.add_argument(
+        "--device", default="auto", help="cpu, cuda, cuda:1, mps; a GPU if there is one (auto)"
+    )
+    parser.add_argument(
         "--allow-target", action="append", default=[], help="a package of your own in the run"
     )
     parser.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="to the data of the runs")
@@ -122,18 +125,20 @@ def run_names(runs: Sequence[Path]) -> list[str]:
 
 def measure(model: str, arguments: Namespace):
     """Return the report on one run."""
+    from mmattn.cli.device import device_of
     from mmattn.cli.load_run import load_run
     from mmattn.maps.gradient_methods import AttentionGradient, Chefer, LeGrad
     from mmattn.maps.methods import RawAttention, Rollout, ValueNorm
     from mmattn.reports.attention import attention_report
 
+    device = device_of(arguments.device)
     run = load_run(model, arguments.changes, arguments.allow_target)
     methods = [
         *(RawAttention(), RawAttention(None), Rollout(), ValueNorm()),
         *(AttentionGradient(), LeGrad(), Chefer()),
     ]
     return attention_report(
-        run.task,
+        run.task.to(device),
         run.data,
         methods,
         limit=arguments.limit or None,
