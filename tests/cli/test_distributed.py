@@ -1,7 +1,10 @@
+import json
 import logging
 import os
+import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +14,8 @@ from omegaconf import OmegaConf
 
 from mmattn.cli import distributed
 from mmattn.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -76,3 +81,53 @@ def test_torchrun_and_the_trainer_must_agree(monkeypatch):
     distributed.check_ranks(2)
     with pytest.raises(ConfigError, match="started 2 processes and the trainer wants 1: use trai"):
         distributed.check_ranks(1)
+
+
+SMALL = [
+    *("trainer=ddp", "trainer.accelerator=cpu", "print_config=false", "trainer.max_epochs=1"),
+    *("data.source.fonts=[DejaVuSans,DejaVuSerif]", "data.source.categories=[Lu]"),
+    *("trainer.limit_train_batches=2", "trainer.limit_val_batches=1"),
+    *("trainer.limit_test_batches=1", "trainer.check_val_every_n_epoch=1"),
+]
+
+
+def run(folder, *command):
+    """Run a command in `folder`, as a user does; return what it says."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "MMATTN"))}
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": ""},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    return SimpleNamespace(code=done.returncode, out=done.stdout, err=done.stderr)
+
+
+@pytest.mark.slow
+def test_torchrun_makes_one_run_and_it_can_be_gone_on_from(tmp_path):
+    """Started by torchrun, gone on from by Lightning's own launcher: the same two ranks."""
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    first = run(tmp_path, sys.executable, *launcher, str(ROOT / "train.py"), *SMALL)
+    assert first.code == 0, first.out[-3000:] + first.err[-3000:]
+    (folder,) = tmp_path.glob("logs/caption/runs/*")
+    assert json.loads((folder / "results.json").read_text())["train/captions_per_second"] > 0
+    assert first.out.count("epoch 0: val/loss") == 1
+    assert first.out.count("training pictures") == 1
+    assert "sync_dist" not in first.err
+    assert not list(folder.glob("*ddp_process*"))
+
+    command = (sys.executable, str(ROOT / "train.py"), *SMALL, "trainer.devices=2")
+    more = run(tmp_path, *command, "ckpt_path=auto", "trainer.max_epochs=2")
+    assert more.code == 0, more.out[-3000:] + more.err[-3000:]
+    assert len(list(tmp_path.glob("logs/caption/runs/*"))) == 2
+    assert "epoch 1: val/loss" in more.out
+    assert "epoch 0: val/loss" not in more.out
+
+    wrong = run(tmp_path, *command, "ckpt_path=auto", "seed=5")
+    assert wrong.code == 2
+    (line,) = [line for line in wrong.err.splitlines() if line.startswith("error")]
+    assert "seed=0 and this run has seed=5" in line
+    assert "Traceback" not in wrong.err
