@@ -19,6 +19,7 @@ from mmattn.maps.strip import strip
 from mmattn.maps.viewer import viewer_html
 from mmattn.maps.words import merge
 from mmattn.training.attention_records import attention_records
+from mmattn.training.best_effort import BestEffort
 from mmattn.training.media import Media
 from mmattn.training.parts import caption_data, captioning_task
 from mmattn.training.probes import OWN, Probe, Probes
@@ -34,7 +35,8 @@ class AttentionLogger(L.Callback):
     For each probe image: the image, its references, the generated caption and one overlay per
     generated word; for the first with a word also a grid of every layer and head. Files go to
     `folder/step-…/`: PNG pictures, NPZ with the numbers, and one HTML page to explore all of them.
-    The model is left as it was, so a run with and without this callback learns the same.
+    The model is left as it was, so a run with and without this callback learns the same. Nor does
+    a disk that is full or gone end a run: it is warned of once.
 
     Args:
         folder: where the files go.
@@ -71,7 +73,7 @@ class AttentionLogger(L.Callback):
         self.test_images, self.viewer = test_images, viewer
         self.examples: list[AttentionRecord] = []
         self._chosen: list[Probe] = []
-        self._media = Media()
+        self._media, self._effort = Media(), BestEffort()
         self._validations = 0
         self._last_step: int | None = None
 
@@ -137,36 +139,63 @@ class AttentionLogger(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, probe: Probe
     ) -> list[AttentionRecord]:
         """Draw, write and log some images on rank 0; return what was drawn."""
+        records: list[AttentionRecord] = []
         if not trainer.is_global_zero:
-            return []
-        step, loggers = trainer.global_step, trainer.loggers
-        records = attention_records(
-            captioning_task(pl_module),
-            caption_data(trainer),
-            probe,
-            self.methods,
-            self_attention=self.self_attention,
-            step=step,
-        )
-        key = f"attention/{probe.name}".rstrip("/")
+            return records
+        step = trainer.global_step
         folder = self.folder / f"step-{step:06d}" / probe.name.replace("/", "-")
-        pictures = [word_strip(record) for record in records]
+        with self._effort.at(folder):  # an image may be gone by now
+            records = attention_records(
+                captioning_task(pl_module),
+                caption_data(trainer),
+                probe,
+                self.methods,
+                self_attention=self.self_attention,
+                step=step,
+            )
+        key = f"attention/{probe.name}".rstrip("/")
         names = file_names([record.key for record in records])
-        with ThreadPoolExecutor(2) as pool:  # compressing needs no interpreter
-            list(pool.map(save_png, [folder / f"{name}.png" for name in names], pictures))
-            list(pool.map(save_attention, [folder / f"{name}.npz" for name in names], records))
-        self._media.images(loggers, step, key, pictures, [record.caption for record in records])
-        spoken = next((i for i, record in enumerate(records) if record.words), None)
-        if spoken is not None:
-            grid = head_grid(records[spoken])
-            save_png(folder / f"{names[spoken]}-heads.png", grid)
-            self._media.images(loggers, step, f"{key}/heads", [grid], [records[spoken].caption])
-        if self.viewer:
-            self._write_page(records, folder / "viewer.html", f"{key}/viewer", trainer)
+        self._show_words(records, names, folder, key, trainer)
+        self._show_heads(records, names, folder, key, trainer)
+        if self.viewer and records:
+            self._show_page(records, folder / "viewer.html", key, trainer)
         return records
 
-    def _write_page(
-        self, records: list[AttentionRecord], path: Path, key: str, trainer: L.Trainer
+    def _show_words(
+        self,
+        records: Sequence[AttentionRecord],
+        names: Sequence[str],
+        folder: Path,
+        key: str,
+        trainer: L.Trainer,
+    ) -> None:
+        """Write and log a strip of every caption's words; write all numbers."""
+        pictures = [word_strip(record) for record in records]
+        with self._effort.at(folder), ThreadPoolExecutor(2) as pool:  # compress without interpreter
+            list(pool.map(save_png, [folder / f"{name}.png" for name in names], pictures))
+            list(pool.map(save_attention, [folder / f"{name}.npz" for name in names], records))
+        captions = [record.caption for record in records]
+        self._media.images(trainer.loggers, trainer.global_step, key, pictures, captions)
+
+    def _show_heads(
+        self,
+        records: Sequence[AttentionRecord],
+        names: Sequence[str],
+        folder: Path,
+        key: str,
+        trainer: L.Trainer,
+    ) -> None:
+        """Write and log every layer and head for a word of the first caption that has one."""
+        for record, name in zip(records, names, strict=True):
+            if record.words:
+                grid, step = head_grid(record), trainer.global_step
+                with self._effort.at(folder):
+                    save_png(folder / f"{name}-heads.png", grid)
+                self._media.images(trainer.loggers, step, f"{key}/heads", [grid], [record.caption])
+                return
+
+    def _show_page(
+        self, records: Sequence[AttentionRecord], path: Path, key: str, trainer: L.Trainer
     ) -> None:
         """Write and log the HTML page; maps that are too many for one do not stop training."""
         try:
@@ -174,8 +203,9 @@ class AttentionLogger(L.Callback):
         except ValueError as error:
             log.warning("%s is left out: %s", path, error)
             return
-        write_whole(path, page.encode())
-        self._media.page(trainer.loggers, trainer.global_step, key, page)
+        with self._effort.at(path):
+            write_whole(path, page.encode())
+        self._media.page(trainer.loggers, trainer.global_step, f"{key}/viewer", page)
 
 
 def word_strip(record: AttentionRecord) -> np.ndarray:

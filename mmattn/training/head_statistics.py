@@ -17,6 +17,7 @@ from mmattn.maps.head_statistic import head_statistic
 from mmattn.maps.png import save_png
 from mmattn.statistics import STATISTICS, HeadStatistics, StatisticsRecorder
 from mmattn.training.attention_records import looking
+from mmattn.training.best_effort import BestEffort
 from mmattn.training.media import Media
 from mmattn.training.parts import caption_data, captioning_task, probe_batch
 from mmattn.training.probes import Probes
@@ -44,7 +45,7 @@ class HeadStatisticsLogger(L.Callback):
     def __init__(self, folder: str, *, sites: Iterable[str] = ("*",), probes: Probes | None = None):
         self.folder, self.sites = Path(folder), list(sites)
         self.probes = probes or Probes(size=32)
-        self._media = Media()
+        self._media, self._effort = Media(), BestEffort()
         # kind -> steps and [L, H] entropies
         self._entropies: dict[str, list[tuple[int, np.ndarray]]] = defaultdict(list)
 
@@ -63,8 +64,8 @@ class HeadStatisticsLogger(L.Callback):
         step, loggers = trainer.global_step, trainer.loggers
         found, outliers = self._measure(trainer, pl_module)
         self._media.figures(loggers, step, {"attention/norm_outliers": outliers} | figures(found))
-        self.folder.mkdir(parents=True, exist_ok=True)
-        append_rows(self.folder / "heads.csv", step, found)
+        with self._effort.at(self.folder / "heads.csv"):
+            append_rows(self.folder / "heads.csv", step, found)
         for kind, statistics in found.items():
             entropy = statistics.entropy.cpu().numpy()
             self._entropies[kind].append((step, entropy))
@@ -76,7 +77,9 @@ class HeadStatisticsLogger(L.Callback):
         for kind, history in self._entropies.items():
             steps, values = [step for step, _ in history], np.stack([e for _, e in history])
             picture = head_history(steps, values, title=f"entropy of {kind}, nats")
-            save_png(self.folder / f"entropy-{kind.replace('.*.', '-')}.png", picture)
+            path = self.folder / f"entropy-{kind.replace('.*.', '-')}.png"
+            with self._effort.at(path):
+                save_png(path, picture)
 
     def _measure(
         self, trainer: L.Trainer, pl_module: L.LightningModule
@@ -122,6 +125,7 @@ def norm_outliers(image: ImageTokens) -> float:
 
 def append_rows(path: Path, step: int, found: dict[str, HeadStatistics]) -> None:
     """Add a row for every head to a CSV file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     new = not path.exists()
     with path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
