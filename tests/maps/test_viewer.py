@@ -21,7 +21,14 @@ from mmattn.maps.archive import AttentionRecord, Layers, MethodMaps
 from mmattn.maps.geometry import Placement
 from mmattn.maps.viewer import save_viewer, viewer_html
 from mmattn.maps.viewer.payload import Detail, between, data_address, payload, planes
-from mmattn.maps.viewer.tables import NOT_A_NUMBER, Tables, statistics
+from mmattn.maps.viewer.tables import (
+    CONSTANT,
+    CONSTANT_LESS_MEAN,
+    NOT_A_NUMBER,
+    Tables,
+    flags,
+    statistics,
+)
 from mmattn.maps.words import group_words
 
 RNG = np.random.default_rng(0)
@@ -265,7 +272,8 @@ def test_what_is_no_number_is_marked_and_leaves_the_rest():
     table = tables.add(values)
     raw = zlib.decompress(base64.b64decode(tables.packed()))
     numbers = np.frombuffer(raw[:32], "<f4").reshape(2, 4)
-    assert np.frombuffer(raw[32:], "u1").tolist() == [254, 255, 127, 255, 0, 0, 0, 0]
+    assert np.frombuffer(raw[32:40], "u1").tolist() == [254, 255, 127, 255, 0, 0, 0, 0]
+    assert np.frombuffer(raw[40:], "u1").tolist() == [0, CONSTANT]
     assert numbers[0, :3].tolist() == [0.5, 0.5, 0.75]
     assert numbers[1, :3].tolist() == [0, 0, 0]
     assert np.isnan(numbers[1, 3])
@@ -279,6 +287,43 @@ def test_entropy_by_hand():
     assert np.isnan(entropy[3])
     assert peak.tolist() == [0.1, 0.7, 0.2, 1]
     assert mass == pytest.approx([0.4, 0.7, 0.4, 1])
+
+
+def test_a_map_is_constant_by_its_values_not_its_levels():
+    """A difference of 1 in 1,000 is real, if less than half a level; one of 1e-8 is rounding."""
+    rows = np.full((6, 5), 0.02)
+    rows[1, 2] *= 1.001
+    rows[2, 2] *= 1 + 1e-8
+    rows[3, 0] = np.nan
+    rows[4] = np.inf
+    rows[5] = [0.3, 0, 0, 0, np.nan]
+    assert flags(rows).tolist() == [CONSTANT, 0, CONSTANT, CONSTANT, 0, 0]
+    tables = Tables()
+    tables.add(rows)
+    levels = zlib.decompress(base64.b64decode(tables.packed()))[16 * 6 :]
+    assert set(levels[5:10]) == {254}
+    assert list(levels[-6:]) == flags(rows).tolist()
+
+
+def test_words_with_one_map_have_nothing_left_without_their_mean():
+    """Two planes of two words: alike; apart. In float32, as maps are."""
+    alike, other = RNG.random((2, 7), dtype=np.float32)
+    rows = np.stack([alike, alike, alike, other])
+    assert flags(rows, 2).tolist() == [CONSTANT_LESS_MEAN] * 2 + [0] * 2
+    assert flags(rows).tolist() == [0] * 4
+    assert flags(np.full((2, 7), 0.1), 2).tolist() == [CONSTANT | CONSTANT_LESS_MEAN] * 2
+    assert flags(np.zeros((0, 7)), 0).tolist() == []
+
+
+def test_flags_lie_beside_their_rows_in_a_page():
+    one = record("even odd", layers=1, heads=2)
+    one.cross.weights[0, :, 0] = 1 / 17
+    one = replace(one, methods=(MethodMaps("flat", np.full((2, 3, 5), -1.0), True),))
+    about, _, levels = unpacked(viewer_html([one]))
+    found = levels[-about["rows"] :].tolist()
+    both = CONSTANT | CONSTANT_LESS_MEAN
+    # Two heads, their mean and the mean of all layers, two words each; then the method's.
+    assert found == [CONSTANT, 0] * 4 + [both, both]
 
 
 def test_planes_are_heads_then_their_mean_then_the_mean_of_layers():
@@ -316,7 +361,7 @@ def test_every_size_has_a_page(words, layers, heads, prefix, all_heads):
     rows = (layers * (heads + 1) + 1 if all_heads else layers + 1) * words
     assert kind["table"] == {"row": 0, "cell": 0, "rows": rows, "columns": 6, "signed": False}
     assert made.about["rows"] == rows
-    assert len(zlib.decompress(base64.b64decode(made.tables))) == 16 * rows + 6 * rows
+    assert len(zlib.decompress(base64.b64decode(made.tables))) == 16 * rows + 6 * rows + rows
 
 
 # ---- images

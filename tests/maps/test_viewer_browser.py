@@ -247,10 +247,39 @@ def test_what_is_odd_about_a_map_is_said(viewer, tmp_path):
     assert "constant: every patch has 0.025" in viewer.text("#flags")
     viewer.page.click("text=odd >> nth=0")
     assert "3 of 40 values are not finite" in viewer.text("#flags")
+    assert "constant" not in viewer.text("#flags")
     drawn = viewer.canvas().astype(int)
     magenta = (drawn == (214, 40, 150)).all(-1)
     assert magenta[:80, :240].mean() > 0.3
     assert not magenta[80:].any()
+
+
+def test_small_but_real_differences_are_not_called_constant(viewer, tmp_path):
+    one = record("even odd odd", layers=1, heads=1)
+    one.cross.weights[:] = 1 / 40
+    one.cross.weights[0, 0, 1:, 7] *= 1.001  # all levels of the page are the top one
+    save_viewer(tmp_path / "a.html", [one])
+    viewer.open(tmp_path / "a.html")
+    viewer.page.click("text=even >> nth=0")
+    assert "constant" in viewer.text("#flags")
+    viewer.page.click("text=odd >> nth=0")
+    viewer.settled()
+    assert viewer.page.locator("#flags").is_hidden()
+    viewer.press("k")
+    assert "less the mean" in viewer.page.inner_text("#kind option:checked")
+    viewer.settled()
+    assert viewer.page.locator("#flags").is_hidden()
+
+
+def test_words_with_one_map_are_flat_without_their_mean(viewer, tmp_path):
+    one = record("one map of three", layers=1, heads=1)
+    one.cross.weights[:] = one.cross.weights[:, :, :1]
+    save_viewer(tmp_path / "a.html", [one])
+    viewer.open(tmp_path / "a.html")
+    viewer.settled()
+    assert viewer.page.locator("#flags").is_hidden()
+    viewer.press("k")
+    assert viewer.text("#flags") == "constant: every patch has 0"
 
 
 # ---- hands

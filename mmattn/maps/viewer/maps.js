@@ -3,6 +3,7 @@
 const UNSIGNED_TOP = 254;
 const SIGNED_ZERO = 127;
 const NOT_A_NUMBER = 255;
+const [CONSTANT, CONSTANT_LESS_MEAN] = [1, 2];
 
 function bytesOf(base64) {
   return Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
@@ -20,10 +21,11 @@ async function inflated(base64) {
 }
 
 class Tables {
-  // `rows` float32 [rows, 4], then one byte a cell.
+  // float32 [rows, 4], then one byte a cell, then one a row.
   constructor(buffer, rows) {
     this.statistics = new Float32Array(buffer, 0, 4 * rows);
     this.levels = new Uint8Array(buffer, 16 * rows);
+    this.flags = this.levels.subarray(this.levels.length - rows);
   }
 
   // One row as numbers, with what is known of it: a map.
@@ -35,7 +37,10 @@ class Tables {
     const values = Float32Array.from(levels, (level) =>
       level === NOT_A_NUMBER ? NaN : ((level - zero) / top) * scale,
     );
-    return { values, peak, mass, entropy, signed: table.signed };
+    const flags = this.flags[table.row + index];
+    const constant = Boolean(flags & CONSTANT);
+    const constantLessMean = Boolean(flags & CONSTANT_LESS_MEAN);
+    return { values, peak, mass, entropy, signed: table.signed, constant, constantLessMean };
   }
 }
 
@@ -61,10 +66,20 @@ function lessMean(map, others) {
   const values = map.values.map(
     (value, i) => value - others.reduce((sum, other) => sum + other.values[i], 0) / others.length,
   );
+  const constant = map.constantLessMean;
   const known = values.filter(Number.isFinite);
+  if (constant) flatten(values, known, Math.max(...others.map(({ peak }) => Math.abs(peak))));
   const peak = known.reduce((far, value) => (Math.abs(value) > Math.abs(far) ? value : far), 0);
   const mass = known.reduce((sum, value) => sum + value, 0);
-  return { values, peak, mass, entropy: NaN, signed: true };
+  return { values, peak, mass, entropy: NaN, signed: true, constant };
+}
+
+// Make one value of values that differ by the rounding of levels up to `size`; near 0 make it 0.
+function flatten(values, known, size) {
+  const mean = known.reduce((sum, value) => sum + value, 0) / known.length;
+  const one = Math.abs(mean) < 1e-6 * size ? 0 : mean;
+  known.fill(one);
+  for (let i = 0; i < values.length; i++) if (Number.isFinite(values[i])) values[i] = one;
 }
 
 // What is odd about a map, in words; nothing for most.
@@ -72,21 +87,10 @@ function oddities(map) {
   const bad = map.values.filter((value) => !Number.isFinite(value)).length;
   const said = [];
   if (bad) said.push(`${bad} of ${map.values.length} values are not finite numbers (hatched)`);
-  if (bad < map.values.length && map.values.length > 1) {
-    const [low, high] = extent(map);
-    if (low === high) said.push(`constant: every patch has ${number(low)}`);
+  if (map.constant && map.values.length > 1) {
+    said.push(`constant: every ${bad ? "other " : ""}patch has ${number(map.peak)}`);
   }
   return said;
-}
-
-function extent(map) {
-  let low = Infinity;
-  let high = -Infinity;
-  for (const value of map.values) {
-    if (value < low) low = value;
-    if (value > high) high = value;
-  }
-  return high < low ? [0, 0] : [low, high];
 }
 
 // The ends of the colours for maps that share a scale, as scale.py has them: from 0, or evenly

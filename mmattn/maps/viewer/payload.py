@@ -102,7 +102,8 @@ def _cross(record: AttentionRecord, detail: Detail, tables: Tables) -> dict[str,
     patches = record.cross.weights[..., record.prefix :]
     by_word = merge(np.moveaxis(patches, 2, 0), record.words)  # [W, L, H, S]
     weights = np.moveaxis(by_word, 0, 2)
-    return _kind("cross-attention", record.cross, weights, detail.heads, tables)
+    words = len(record.words)
+    return _kind("cross-attention", record.cross, weights, detail.heads, tables, words)
 
 
 def _methods(record: AttentionRecord, tables: Tables) -> list[dict[str, Any]]:
@@ -115,7 +116,7 @@ def _methods(record: AttentionRecord, tables: Tables) -> list[dict[str, Any]]:
             "heads": 0,
             "query": "word",
             "table": tables.add(
-                merge(method.maps, record.words).reshape(words, patches), method.signed
+                merge(method.maps, record.words).reshape(words, patches), method.signed, words
             )._asdict(),
         }
         for method in record.methods
@@ -142,7 +143,7 @@ def _text_self(record: AttentionRecord, detail: Detail, tables: Tables) -> dict[
 
 
 def _kind(
-    title: str, layers: Layers, weights: np.ndarray, heads: bool, tables: Tables
+    title: str, layers: Layers, weights: np.ndarray, heads: bool, tables: Tables, words: int = 0
 ) -> dict[str, Any]:
     rows = planes(weights, heads)
     table = rows.reshape(rows.shape[0] * rows.shape[1], rows.shape[2])
@@ -151,7 +152,7 @@ def _kind(
         "layers": list(layers.names),
         "heads": weights.shape[1] if heads else 0,
         "query": "word",
-        "table": tables.add(table)._asdict(),
+        "table": tables.add(table, words=words)._asdict(),
     }
 
 
