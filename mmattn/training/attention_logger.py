@@ -25,6 +25,7 @@ from mmattn.training.parts import caption_data, captioning_task
 from mmattn.training.probes import OWN, Probe, Probes
 
 log = logging.getLogger(__name__)
+SHARE = 0.8  # of what one step may log; the head statistics have the rest
 PAGE_MB = 1.5  # of an image in the HTML page
 LONGEST_NAME = 80  # characters of a file's name, a few bytes each
 
@@ -73,7 +74,7 @@ class AttentionLogger(L.Callback):
         self.test_images, self.viewer = test_images, viewer
         self.examples: list[AttentionRecord] = []
         self._chosen: list[Probe] = []
-        self._media, self._effort = Media(), BestEffort()
+        self._media, self._effort = Media(SHARE), BestEffort()
         self._validations = 0
         self._last_step: int | None = None
 

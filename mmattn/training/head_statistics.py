@@ -26,6 +26,8 @@ from mmattn.training.probes import Probes
 CURVES = ("entropy", "information", "sink", "prefix_mass", "register_mass", "distance")
 OUTLIER = 5.0  # times the median norm; registers are for tokens beyond it (Darcet et al. 2024)
 
+SHARE = 0.2  # of what one step may log; the maps have the rest
+
 
 class HeadStatisticsLogger(L.Callback):
     """Measures every attention head at each validation, on the same images, on rank 0.
@@ -45,7 +47,7 @@ class HeadStatisticsLogger(L.Callback):
     def __init__(self, folder: str, *, sites: Iterable[str] = ("*",), probes: Probes | None = None):
         self.folder, self.sites = Path(folder), list(sites)
         self.probes = probes or Probes(size=32)
-        self._media, self._effort = Media(), BestEffort()
+        self._media, self._effort = Media(SHARE), BestEffort()
         # kind -> steps and [L, H] entropies
         self._entropies: dict[str, list[tuple[int, np.ndarray]]] = defaultdict(list)
 

@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
+from mmattn.maps.png import encoded
 from mmattn.training.trackio_logger import TrackioLogger
 
 log = logging.getLogger(__name__)
 # What W&B asks its users to stay below in one step (docs.wandb.ai, "Experiments limits").
 MOST_IMAGES, MOST_BYTES = 50, 25_000_000
+SHOWING = (WandbLogger, TensorBoardLogger, TrackioLogger)  # pictures; others get only numbers
 
 
 class Media:
@@ -22,9 +24,14 @@ class Media:
 
     They are logged directly, never inside a `wandb.Table`: of an offline run those would not be in
     the run's folder. Loggers that show no media have the files under the run directory.
+
+    Args:
+        share: of the images and bytes of a step that all together may log.
     """
 
-    def __init__(self):
+    def __init__(self, share: float = 1.0):
+        self.most = round(share * MOST_IMAGES), round(share * MOST_BYTES)
+        self._step, self._images, self._bytes = -1, 0, 0  # what this step has so far
         self._failed: set[int] = set()  # loggers already warned of
         self._cut = False
 
@@ -36,8 +43,15 @@ class Media:
         pictures: Sequence[np.ndarray],
         captions: Sequence[str],
     ) -> None:
-        """Log uint8 RGB pictures [H, W, 3] of any sizes, each with a caption."""
-        fitting = self._fitting(pictures)
+        """Log uint8 RGB pictures [H, W, 3] of any sizes, each with a caption.
+
+        Those that are too many or too large for one step, with all that was logged at it before,
+        are only on disk.
+        """
+        showing = [logger for logger in loggers if isinstance(logger, SHOWING)]
+        fitting = self._fitting(step, pictures) if showing else 0
+        if not fitting:
+            return
         pictures, captions = pictures[:fitting], captions[:fitting]
 
         def to(logger: Logger) -> None:
@@ -49,7 +63,7 @@ class Media:
             elif isinstance(logger, TrackioLogger):
                 logger.log_images(key, pictures, captions, step)
 
-        self._each(loggers, to)
+        self._each(showing, to)
 
     def page(self, loggers: Sequence[Logger], step: int, key: str, html: str) -> None:
         """Log a self-contained HTML page where a logger shows one: W&B."""
@@ -81,17 +95,28 @@ class Media:
                         *(type(logger).__name__, type(error).__name__, error),
                     )
 
-    def _fitting(self, pictures: Sequence[np.ndarray]) -> int:
-        """Return how many of the pictures may be logged at once; the others are only on disk."""
-        sizes = np.cumsum([picture.nbytes for picture in pictures])
-        fitting = min(MOST_IMAGES, int(np.count_nonzero(sizes <= MOST_BYTES)))
-        if fitting < len(pictures) and not self._cut:
-            self._cut = True
-            log.warning(
-                "%d of %d pictures are logged (at most %d and %d MB a step); all are on disk",
-                *(fitting, len(pictures), MOST_IMAGES, MOST_BYTES // 1_000_000),
-            )
+    def _fitting(self, step: int, pictures: Sequence[np.ndarray]) -> int:
+        """Return how many of the pictures this step still has room for, and count them."""
+        if step != self._step:
+            self._step, self._images, self._bytes = step, 0, 0
+        images, size = self.most
+        fitting = 0
+        for picture in pictures:
+            needed = len(encoded(picture))
+            if self._images == images or self._bytes + needed > size:
+                self._warn_cut(step, fitting, len(pictures))
+                break
+            self._images, self._bytes, fitting = self._images + 1, self._bytes + needed, fitting + 1
         return fitting
+
+    def _warn_cut(self, step: int, fitting: int, count: int) -> None:
+        if self._cut:
+            return
+        self._cut = True
+        log.warning(
+            "step %d: %d of %d pictures are logged (at most %d and %d MB a step); all are on disk",
+            *(step, fitting, count, self.most[0], self.most[1] // 1_000_000),
+        )
 
 
 def same_size(pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
