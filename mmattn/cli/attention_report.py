@@ -13,7 +13,7 @@ from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmattn.cli.plain_command import mistakes_in_one_line
+from mmattn.cli.plain_command import check_folder, mistakes_in_one_line
 from mmattn.errors import ConfigError
 
 FEWEST_RUNS = 3  # for an interval over runs
@@ -62,6 +62,8 @@ def main() -> None:
     with mistakes_in_one_line():
         check_numbers(arguments)
         folders = report_folders(arguments.model, arguments.out)
+        for folder in folders.values():
+            check_folder(folder, "--out")
 
         from mmattn.reports.verdict import verdict
         from mmattn.reports.writing import write_report

@@ -2,7 +2,10 @@
 
 import sys
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
+
+from mmattn.cli.plain_command import mistakes_in_one_line
+from mmattn.errors import ConfigError
 
 # Where each command's `main` is: imported when it is asked for.
 COMMANDS = {
@@ -29,17 +32,22 @@ examples
   mmattn train ckpt_path=auto                         go on where the last run stopped
 
 exit codes: 0 done, 1 a failure of the program, 2 a mistake in the input (one line says which,
-and with MMATTN_TRACEBACK=1 also where it was found)
+and with MMATTN_TRACEBACK=1 also where it was found), 130 stopped by Ctrl-C
 """
 
 
 def main() -> None:
     """Run the command that the first argument names."""
-    arguments = sys.argv[1:]
+    with mistakes_in_one_line():
+        run(sys.argv[1:])
+
+
+def run(arguments: list[str]) -> None:
+    """Run a command, or say which there are. Raises ConfigError for one that there is not."""
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP)
     elif arguments[0] in ("-V", "--version"):
-        print(f"mmattn {version('mmattn')}")
+        print(f"mmattn {installed()}")
     elif arguments[0] in COMMANDS:
         command = import_module(COMMANDS[arguments[0]])
         sys.argv = [f"{sys.argv[0]} {arguments[0]}", *arguments[1:]]
@@ -49,5 +57,13 @@ def main() -> None:
 
         near = get_close_matches(arguments[0], [*COMMANDS, "--help", "--version"], 1, 0.5)
         hint = f"; did you mean {near[0]}?" if near else ""
-        print(f"error: no command {arguments[0]!r}{hint} (see mmattn --help)", file=sys.stderr)
-        raise SystemExit(2)
+        raise ConfigError(f"no command {arguments[0]!r}{hint} (see mmattn --help)")
+
+
+def installed() -> str:
+    """Return the package's version. Raises ConfigError where it was not installed."""
+    try:
+        return version("mmattn")
+    except PackageNotFoundError:
+        line = "mmattn is not installed, so it has no version: pip install -e ."
+        raise ConfigError(line) from None

@@ -22,6 +22,8 @@ from mmattn.maps.words import merge
 STEP = re.compile(r"step-(\d+)")
 # Steps of one image that are read: more would make its page slow, and look the same.
 MOST_STEPS = 24
+# Where pages go, in the folder that is read, unless another place is given.
+OUT = "gallery"
 # The longer side of an image on the page, in pixels.
 SIDE = 144
 
@@ -51,11 +53,12 @@ def build_gallery(
     image per SET and NAME, and its steps get a slider. Pages go to `out`, by default `gallery` in
     the folder that is read, and none is larger than about `budget_mb` million bytes an image. Links
     out of the folder are not followed. Files that cannot be read are listed. Raises `DataError`
-    where there is no file that can be read, and for an `index.html` in `out` that is not a gallery.
+    where there is no file that can be read, and for an `index.html` in `out` that is not a gallery;
+    `OSError` where `out` cannot be written.
     """
     folder = Path(folder)
-    source = folder / "attention" if (folder / "attention").is_dir() else folder
-    out = Path(out) if out is not None else source / "gallery"
+    source = attention_folder(folder)
+    out = Path(out) if out is not None else source / OUT
     _check_free(out)
     groups, unreadable, entries, viewers = grouped(source, out), [], [], []
     if not groups:
@@ -72,6 +75,16 @@ def build_gallery(
     index = out / "index.html"
     write_whole(index, _index(folder.resolve().name, entries, unreadable).encode())
     return Gallery(index, tuple(viewers), tuple(unreadable))
+
+
+def attention_folder(folder: Path) -> Path:
+    """Return where the maps of a run, or of any folder, lie. Raises `DataError` for no folder."""
+    if not folder.is_dir():
+        what = "is no folder" if folder.exists() else "does not exist"
+        raise DataError(f"{folder} {what}: give the directory of a run, or one with *.npz files")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise DataError(f"{folder} cannot be read: change its permissions, or give another folder")
+    return folder / "attention" if (folder / "attention").is_dir() else folder
 
 
 def grouped(source: Path, out: Path) -> list[Group]:

@@ -141,6 +141,20 @@ def test_nothing_is_measured_where_a_run_is_wrong(call, runs, tmp_path):
     assert call.asked == []
 
 
+def test_nothing_is_measured_where_the_report_cannot_be_written(call, runs, tmp_path):
+    file = tmp_path / "report.html"
+    file.write_text("mine")
+    line = "error: {} is no folder: give another folder with --out\n"
+    assert call(*models(runs[0]), "--out", file) == (2, "", line.format(file))
+    code, out, err = call(*models(*runs), "--out", file)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {file / 'sweep-0'} cannot be written (not a directory): give")
+    (runs[0] / "attention-report").write_text("mine")
+    assert call(*models(runs[0]))[2] == line.format(runs[0] / "attention-report")
+    assert call.asked == []
+    assert file.read_text() == "mine"
+
+
 def test_help_says_where_things_go(call):
     code, out, _ = call("--help")
     assert code == 0
