@@ -97,6 +97,20 @@ class AttentionLogger(L.Callback):
             except (ValueError, RuntimeError) as error:
                 raise ConfigError(f"callbacks.attention: {error}") from error
 
+    @property
+    def state_key(self) -> str:
+        """What a checkpoint knows this callback by: with other maps or images it is another."""
+        titles = [method.title for method in self.methods]
+        return self._generate_state_key(maps=titles, probes=str(self.probes))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how many validations there were, so that a resumed run draws every n-th of all."""
+        return {"validations": self._validations}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Count on from those of a checkpoint."""
+        self._validations = state_dict["validations"]
+
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw the probe images, while averaged weights (EMA) are still in place."""
         if trainer.sanity_checking or not self.every_n_validations:

@@ -1,10 +1,10 @@
 """What every head does, over training: entropy, distance, sinks and dead heads as curves."""
 
-import csv
 import math
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 
 from mmattn.batch import ImageTokens
 from mmattn.errors import ConfigError
+from mmattn.files import write_whole
 from mmattn.maps.head_history import head_history
 from mmattn.maps.head_statistic import head_statistic
 from mmattn.maps.png import save_png
@@ -24,6 +25,7 @@ from mmattn.training.probes import Probes
 
 # What becomes a curve for every layer; the CSV file has all statistics.
 CURVES = ("entropy", "information", "sink", "prefix_mass", "register_mass", "distance")
+History = list[tuple[int, np.ndarray]]  # steps and [L, H] values
 OUTLIER = 5.0  # times the median norm; registers are for tokens beyond it (Darcet et al. 2024)
 
 SHARE = 0.2  # of what one step may log; the maps have the rest
@@ -36,7 +38,8 @@ class HeadStatisticsLogger(L.Callback):
     not of what was generated. Logs the mean of every layer as `attention/<statistic>/<site>`, how
     many heads of each kind are sinks and dead, and the share of image tokens with an outlying norm;
     each kind's entropies as a picture, layers by heads. `folder/heads.csv` has every head, and at
-    the end `folder/entropy-….png` shows all entropies over training.
+    the end `folder/entropy-….png` shows all entropies over training. A run that is resumed goes on
+    with both.
 
     Args:
         folder: where the files go.
@@ -46,10 +49,10 @@ class HeadStatisticsLogger(L.Callback):
 
     def __init__(self, folder: str, *, sites: Iterable[str] = ("*",), probes: Probes | None = None):
         self.folder, self.sites = Path(folder), list(sites)
+        self.path = self.folder / "heads.csv"
         self.probes = probes or Probes(size=32)
         self._media, self._effort = Media(SHARE), BestEffort()
-        # kind -> steps and [L, H] entropies
-        self._entropies: dict[str, list[tuple[int, np.ndarray]]] = defaultdict(list)
+        self._entropies: dict[str, History] = defaultdict(list)  # by kind of site
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Measure once before anything is trained. Raises ConfigError where that fails."""
@@ -59,6 +62,15 @@ class HeadStatisticsLogger(L.Callback):
             except ValueError as error:
                 raise ConfigError(f"callbacks.heads: {error}") from error
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Forget what an earlier run in this folder measured after the step this one goes on from.
+
+        A run that was killed had measured more than its last checkpoint knows.
+        """
+        if trainer.is_global_zero and self.path.exists():
+            with self._effort.at(self.path):
+                write_rows(self.path, rows_before(self.path, trainer.global_step + 1))
+
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Measure, log and write, while averaged weights (EMA) are still in place."""
         if trainer.sanity_checking or not trainer.is_global_zero:
@@ -66,13 +78,31 @@ class HeadStatisticsLogger(L.Callback):
         step, loggers = trainer.global_step, trainer.loggers
         found, outliers = self._measure(trainer, pl_module)
         self._media.figures(loggers, step, {"attention/norm_outliers": outliers} | figures(found))
-        with self._effort.at(self.folder / "heads.csv"):
-            append_rows(self.folder / "heads.csv", step, found)
+        with self._effort.at(self.path):
+            write_rows(self.path, rows_before(self.path, step) + rows_of(step, found))
         for kind, statistics in found.items():
             entropy = statistics.entropy.cpu().numpy()
-            self._entropies[kind].append((step, entropy))
+            before = [each for each in self._entropies[kind] if each[0] < step]
+            self._entropies[kind] = [*before, (step, entropy)]
             picture = head_statistic(entropy, title=f"entropy of {kind}, nats")
             self._media.images(loggers, step, f"attention/heads/{kind}", [picture], [kind])
+
+    @property
+    def state_key(self) -> str:
+        """What a checkpoint knows this callback by: with other images or sites it is another."""
+        return self._generate_state_key(sites=self.sites, probes=str(self.probes))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the entropies so far, as plain numbers: a checkpoint holds no other code."""
+        return {
+            kind: [[step, values.tolist()] for step, values in history]
+            for kind, history in self._entropies.items()
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the entropies of a checkpoint."""
+        for kind, history in state_dict.items():
+            self._entropies[kind] = [(step, np.array(values)) for step, values in history]
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw the entropies over training."""
@@ -125,18 +155,25 @@ def norm_outliers(image: ImageTokens) -> float:
     return float((norms > OUTLIER * norms.median()).float().mean())
 
 
-def append_rows(path: Path, step: int, found: dict[str, HeadStatistics]) -> None:
-    """Add a row for every head to a CSV file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        if new:
-            writer.writerow(["step", "site", "head", *STATISTICS])
-        for statistics in found.values():
-            values = torch.stack([getattr(statistics, name) for name in STATISTICS], -1)
-            for site, heads in zip(statistics.sites, values.tolist(), strict=True):
-                writer.writerows(
-                    [step, site, head, *(f"{value:.6g}" for value in row)]
-                    for head, row in enumerate(heads)
-                )
+def rows_of(step: int, found: dict[str, HeadStatistics]) -> list[str]:
+    """Return the line of every head in `heads.csv`."""
+    lines = []
+    for statistics in found.values():
+        values = torch.stack([getattr(statistics, name) for name in STATISTICS], -1)
+        for site, heads in zip(statistics.sites, values.tolist(), strict=True):
+            for head, row in enumerate(heads):
+                lines.append(",".join([str(step), site, str(head), *(f"{x:.6g}" for x in row)]))
+    return lines
+
+
+def rows_before(path: Path, step: int) -> list[str]:
+    """Return the lines that a `heads.csv` has of earlier steps; none where there is no file."""
+    lines = path.read_text("utf-8", "replace").splitlines()[1:] if path.exists() else []
+    steps = [(line, line.partition(",")[0]) for line in lines]
+    return [line for line, of in steps if of.isdecimal() and int(of) < step]
+
+
+def write_rows(path: Path, lines: list[str]) -> None:
+    """Write a `heads.csv`, whole."""
+    header = ",".join(["step", "site", "head", *STATISTICS])
+    write_whole(path, ("\n".join([header, *lines]) + "\n").encode())
