@@ -46,23 +46,32 @@ def to_pixels(map: np.ndarray, size: Size, mode: Mode = "nearest") -> np.ndarray
     return Placement.resize(size).project(map, mode)
 
 
-def patch_coverage(mask: np.ndarray, grid: Size) -> np.ndarray:
+def patch_coverage(
+    mask: np.ndarray, grid: Size, placement: "Placement | None" = None
+) -> np.ndarray:
     """Return [h, w]: the share of the mask's pixels that each patch holds; it sums to 1.
 
-    `mask` is boolean [height, width]. A pixel that a patch border cuts counts for each side by its
-    area there, so sizes need not divide. Raises `DataError` for a mask without a pixel.
+    `mask` is boolean [height, width], of the original image. Of the pixels those count that the
+    network's picture shows, as its `placement` says; all of them if None. A pixel that a border
+    cuts counts for each side by its area there, so sizes need not divide. Raises `DataError` for a
+    mask without a pixel there, or of another size than the image.
     """
     mask = np.asarray(mask)
     if mask.ndim != 2 or mask.dtype != np.bool_:
         raise ValueError(f"a region is a bool mask [height, width], got {mask.dtype} {mask.shape}")
-    pixels = np.count_nonzero(mask)
-    if pixels == 0:
+    if not mask.any():
         raise DataError(f"the region is empty: no pixel of its {mask.shape} mask is set")
+    placement = placement or Placement.resize((mask.shape[0], mask.shape[1]))
+    seen = placement.seen_pixels(mask)
+    if seen == 0:
+        raise DataError(
+            f"the region lies wholly outside the network's picture, {placement.box} (top, left, "
+            f"bottom, right) of an image of {placement.size}: leave it out (seen_pixels)"
+        )
     rows, columns = (
-        _overlap(_pixel_edges(length, 0.0, float(length)), cells)
-        for length, cells in zip(mask.shape, grid, strict=True)
+        _overlap(edges, cells) for edges, cells in zip(placement.edges(), grid, strict=True)
     )
-    return rows.T @ mask.astype(np.float64) @ columns / pixels
+    return rows.T @ mask.astype(np.float64) @ columns / seen
 
 
 @dataclass(frozen=True)
@@ -143,9 +152,29 @@ class Placement:
         Returns [height, h] and [width, w]; rows outside the network's picture are 0. Raises
         `ValueError` for an unknown mode.
         """
+        rows, columns = self.edges()
+        return _weights(rows, grid[0], mode), _weights(columns, grid[1], mode)
+
+    def edges(self) -> tuple[np.ndarray, np.ndarray]:
+        """Edges [height + 1] and [width + 1] of the original's pixels; the picture is 0..1."""
         (height, width), (top, left, bottom, right) = self.size, self.box
-        rows = _weights(_pixel_edges(height, top, bottom), grid[0], mode)
-        return rows, _weights(_pixel_edges(width, left, right), grid[1], mode)
+        return _pixel_edges(height, top, bottom), _pixel_edges(width, left, right)
+
+    def seen_pixels(self, mask: np.ndarray) -> float:
+        """How many pixels of a mask bool [height, width] the network's picture shows, by area.
+
+        0 where that is less than a rounding error. Raises `DataError` for a mask of another size
+        than the image.
+        """
+        if mask.shape != self.size:
+            found, size = (" x ".join(map(str, shape)) for shape in (mask.shape, self.size))
+            raise DataError(
+                f"the region is {found} and the image {size} pixels (height x width): a region is "
+                f"a mask of its image"
+            )
+        rows, columns = (_overlap(edges, 1)[:, 0] for edges in self.edges())
+        seen = float(rows @ mask @ columns)
+        return seen if seen > 1e-6 else 0.0
 
 
 def checked_map(map: np.ndarray) -> np.ndarray:

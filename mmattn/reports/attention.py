@@ -1,6 +1,6 @@
 """The whole measurement: are the maps of a trained model better than maps that know less?"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +20,14 @@ from mmattn.maps.quality.randomisation import cascade
 from mmattn.reports.ablation import measure_uniform
 from mmattn.reports.measures import Line, measure_perturbations, measure_regions
 from mmattn.reports.results import Report, SetResult, set_result
-from mmattn.reports.words import BATCH, Regions, check_words, grounded_images, named_regions
+from mmattn.reports.words import (
+    BATCH,
+    GroundedImages,
+    Regions,
+    check_words,
+    grounded_images,
+    named_regions,
+)
 from mmattn.tasks.captioning import CaptioningTask
 
 DRAWS = 3  # models with random weights
@@ -51,9 +58,11 @@ def attention_report(
         seed: of random weights, ties, noise and intervals.
 
     Raises:
-        ConfigError: for methods without a title of their own, for counts that are none, and for
-            patches to be taken away from cached features instead of pixels.
-        DataError: where no test set knows regions, or all their words are cut off the captions.
+        ConfigError: for methods without a title of their own, for counts that are none, for patches
+            to be taken away from cached features instead of pixels, and for an evaluation transform
+            of unknown geometry.
+        DataError: where no test set knows regions, the network sees none of them, or all their
+            words are cut off the captions.
     """
     check_titles(methods)
     check_counts(limit, perturbed)
@@ -85,6 +94,22 @@ def check_counts(limit: int | None, perturbed: int) -> None:
         raise ConfigError(f"perturbed={perturbed}: give the number of images, or 0 for none")
 
 
+def check_seen(sets: Mapping[str, GroundedImages]) -> None:
+    """Raise DataError unless there is a region to measure in one of the test sets."""
+    unseen = sum(each.unseen for each in sets.values())
+    if any(each.regions for each in sets.values()):
+        return
+    if unseen:
+        raise DataError(
+            f"the regions of all {unseen} words lie wholly outside what the network sees of the "
+            f"images: let data.eval_transform crop less"
+        )
+    raise DataError(
+        f"no test set knows regions ({', '.join(sets)}): attention is measured on data whose words "
+        f"name pixels, such as data=glyphs"
+    )
+
+
 def lines_of(methods: Sequence[MapMethod], chosen: MapMethod, seed: int) -> list[Line]:
     """Return the methods, then the four controls, those of a model as of the `chosen` method.
 
@@ -110,22 +135,19 @@ class _Measurement:
     seed: int
 
     def report(self, methods: Sequence[MapMethod]) -> Report:
-        found = {
-            name or "test": (dataset, grounded_images(dataset, self.limit))
-            for name, dataset in self.data.splits.test.items()
-        }
-        sets = {name: (dataset, regions) for name, (dataset, regions) in found.items() if regions}
-        if not sets:
-            raise DataError(
-                f"no test set knows regions ({', '.join(found)}): attention is measured on data "
-                f"whose words name pixels, such as data=glyphs"
-            )
-        val = grounded_images(self.data.splits.val, self.limit) if len(methods) > 1 else {}
+        tests = {name or "test": dataset for name, dataset in self.data.splits.test.items()}
+        found = {name: self.grounded(dataset) for name, dataset in tests.items()}
+        check_seen(found)
+        sets = {name: (tests[name], each.regions) for name, each in found.items() if each.regions}
+        val = self.grounded(self.data.splits.val).regions if len(methods) > 1 else {}
         for name, (dataset, regions) in {**sets, "val": (self.data.splits.val, val)}.items():
             check_words(name, self.data, dataset, regions)
         chosen = self.best(methods, val) if val else methods[0]
         lines = lines_of(methods, chosen, self.seed)
-        results = [self.measured(name, *each, lines, chosen) for name, each in sets.items()]
+        results = [
+            replace(self.measured(name, *each, lines, chosen), unseen=found[name].unseen)
+            for name, each in sets.items()
+        ]
         return Report(
             method=chosen.title,
             candidates=len(methods) if val else 1,
@@ -133,6 +155,9 @@ class _Measurement:
             cascade=tuple(self.cascade(*next(iter(sets.values())), chosen)),
             seed=self.seed,
         )
+
+    def grounded(self, dataset: CaptionDataset) -> GroundedImages:
+        return grounded_images(dataset, self.data.eval_transform, self.limit)
 
     def best(self, methods: Sequence[MapMethod], regions: dict[int, Regions]) -> MapMethod:
         """Return the method that points best on these images of the validation set."""

@@ -26,6 +26,7 @@ from mmattn.maps.quality.regions import dilated, energy, iou_at_mean, pointing, 
 from mmattn.maps.words import Word, merge
 from mmattn.recorder import Recorder
 from mmattn.reports.words import NamedRegions
+from mmattn.training.placement import PlacedRegion
 
 POINTS = 10  # of a deletion or insertion curve, besides its start
 
@@ -76,8 +77,13 @@ class WordMaps(NamedTuple):
     row: int
     image: int
     word: Word
-    mask: np.ndarray
+    region: PlacedRegion
     maps: np.ndarray
+
+    @property
+    def hits(self) -> np.ndarray:
+        """The patches [h, w] that hold the region."""
+        return hit_patches(self.region.mask, self.grid, placement=self.region.placement)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -96,7 +102,7 @@ def measure_regions(
         if heads:
             maps = np.concatenate([maps, head_maps(model, part.batch)], 2)
         for each in word_maps(part, maps):
-            hits = hit_patches(each.mask, each.grid)
+            hits = each.hits
             figures = region_figures(each.maps, hits)
             words.append(MeasuredWord(each.word.text, each.image, hits, figures))
     return gathered([*lines, *own], words)
@@ -112,8 +118,7 @@ def measure_perturbations(
             scorer = CaptionScorer.of(model, part.batch, each.row)
             picture = PatchedImage(part.batch.images[each.row], each.grid)
             figures = perturbation_figures(scorer, picture, each, seed + len(words))
-            hits = hit_patches(each.mask, each.grid)
-            words.append(MeasuredWord(each.word.text, each.image, hits, figures))
+            words.append(MeasuredWord(each.word.text, each.image, each.hits, figures))
     return gathered(lines, words)
 
 
@@ -178,8 +183,8 @@ def word_maps(part: NamedRegions, maps: np.ndarray) -> Iterator[WordMaps]:
     """Yield every word with a region and its maps: of [B, T, M, h, w] the mean over its tokens."""
     for row, (image, words) in enumerate(zip(part.indices, part.words, strict=True)):
         merged = merge(maps[row], words)
-        for word, mask, own in zip(words, part.masks[row], merged, strict=True):
-            yield WordMaps(row, image, word, mask, own)
+        for word, region, own in zip(words, part.regions[row], merged, strict=True):
+            yield WordMaps(row, image, word, region, own)
 
 
 def gathered(lines: Sequence[Line], words: Sequence[MeasuredWord]) -> Measured:

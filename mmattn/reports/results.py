@@ -71,7 +71,8 @@ class SetResult:
     `words` of `images` were measured, `perturbed` of them also by taking patches away. `chance` and
     `near_chance` are the shares of patches that count as hits, without and with a tolerance of one
     patch. `above[control]` are the figures of the report's method minus those of the control, word
-    by word. `uniform` is of the captions that hold the words.
+    by word. `uniform` is of the captions that hold the words. `unseen` more words name a region
+    that lies wholly outside the network's picture; they count nowhere.
     """
 
     name: str
@@ -84,6 +85,7 @@ class SetResult:
     by_word: tuple[WordResult, ...]
     above: dict[str, Figures]
     uniform: UniformResult
+    unseen: int = 0
 
     def line(self, title: str) -> LineResult:
         """Return a method or a control by its title."""
@@ -213,7 +215,7 @@ def _estimate(found: tuple[np.ndarray, ...], place: tuple[int, ...]) -> Estimate
 def _set_figures(result: SetResult) -> Iterator[tuple[str, float]]:
     yield from (
         (name, float(getattr(result, name)))
-        for name in ("images", "words", "perturbed", "chance", "near_chance")
+        for name in ("images", "words", "unseen", "perturbed", "chance", "near_chance")
     )
     for line in result.lines:
         yield from _flat(line.key, line.figures)

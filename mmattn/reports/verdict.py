@@ -48,6 +48,8 @@ def set_verdict(report: Report, result: SetResult) -> str:
         f"map holds.",
         _comparison(result),
     ]
+    if result.unseen:
+        sentences.insert(1, unseen_sentence(result.unseen))
     if "road" in own:
         sentences.append(_faithfulness(result, own["road"]))
     sentences.append(uniform_sentence(result))
@@ -57,6 +59,12 @@ def set_verdict(report: Report, result: SetResult) -> str:
 def within(estimate: Estimate) -> str:
     """Return an estimate with its interval, such as "0.87 (95 % CI 0.85 to 0.89)"."""
     return f"{estimate.mean:.2f} (95 % CI {estimate.low:.2f} to {estimate.high:.2f})"
+
+
+def unseen_sentence(unseen: int) -> str:
+    """Return how many words are not measured because the network sees nothing of their region."""
+    words = "1 more word names" if unseen == 1 else f"{unseen:,} more words name"
+    return f"{words} a region wholly outside what the network sees of the image: not measured."
 
 
 def uniform_sentence(result: SetResult) -> str:

@@ -1,53 +1,72 @@
 """The words of a data set that name a region: what attention is measured on."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from mmattn.batch import CaptionBatch
 from mmattn.data.dataset import CaptionDataset, GroundedDataset
 from mmattn.data.module import CaptionDataModule
-from mmattn.data.tokenizer import CaptionTokenizer
 from mmattn.errors import DataError
-from mmattn.maps.words import Word, group_words
+from mmattn.maps.words import Word
 from mmattn.tasks.captioning import CaptioningTask
+from mmattn.training.grounding import named_words
+from mmattn.training.placement import PlacedRegion, Transform, seen_regions
 
 BATCH = 64  # images that are measured together
-Regions = dict[str, np.ndarray]  # word -> bool mask [height, width]
+Regions = dict[str, PlacedRegion]  # of the words of a caption
+
+
+class GroundedImages(NamedTuple):
+    """The regions that the first captions of images name, as far as the network sees them.
+
+    `unseen` counts those that lie wholly outside the network's picture: they are not in `regions`.
+    """
+
+    regions: dict[int, Regions]
+    unseen: int
 
 
 @dataclass(frozen=True)
 class NamedRegions:
     """Some images of a set, one caption each, and the words of it that name a region.
 
-    `masks` are [height, width], one for each of the `words` of each image.
+    `regions` are one for each of the `words` of each image.
     """
 
     indices: tuple[int, ...]
     batch: CaptionBatch
     words: tuple[tuple[Word, ...], ...]
-    masks: tuple[tuple[np.ndarray, ...], ...]
+    regions: tuple[tuple[PlacedRegion, ...], ...]
 
 
-def grounded_images(dataset: CaptionDataset, limit: int | None) -> dict[int, Regions]:
-    """Return the regions that the first caption names, for at most `limit` images that have some.
+def grounded_images(
+    dataset: CaptionDataset, transform: Transform, limit: int | None
+) -> GroundedImages:
+    """Return the regions that the first caption names, for at most `limit` images that show some.
 
     The images are spread over the set; all of them if `limit` is None, none for a data set that
-    knows no regions. Raises DataError for a region of another size than its image.
+    knows no regions. `transform` makes the network's picture. Raises DataError for a region of
+    another size than its image, ConfigError for a transform of unknown geometry.
     """
     if not isinstance(dataset, GroundedDataset):
-        return {}
+        return GroundedImages({}, 0)
     found: dict[int, Regions] = {}
+    unseen = 0
     for index in spread_order(len(dataset)):
         if limit is not None and len(found) >= limit:
             break
         words = dataset.captions(index)[0].split()
-        regions = {word: mask for word, mask in dataset.regions(index).items() if word in words}
-        if regions:
-            check_regions(dataset, index, regions)
-            found[index] = regions
-    return dict(sorted(found.items()))
+        masks = {word: mask for word, mask in dataset.regions(index).items() if word in words}
+        if masks:
+            check_regions(dataset, index, masks)
+            regions = seen_regions(masks, transform)
+            unseen += len(masks) - len(regions)
+            if regions:
+                found[index] = regions
+    return GroundedImages(dict(sorted(found.items())), unseen)
 
 
 def spread_order(length: int) -> list[int]:
@@ -59,10 +78,10 @@ def spread_order(length: int) -> list[int]:
     return np.argsort(np.argsort(steps)).tolist()
 
 
-def check_regions(dataset: CaptionDataset, index: int, regions: Regions) -> None:
+def check_regions(dataset: CaptionDataset, index: int, masks: Mapping[str, np.ndarray]) -> None:
     """Raise DataError where a region is not of its image's size."""
     height, width = dataset.image(index).shape[-2:]
-    for word, mask in regions.items():
+    for word, mask in masks.items():
         if mask.shape != (height, width):
             size = " x ".join(map(str, mask.shape))
             raise DataError(
@@ -75,20 +94,14 @@ def check_words(
     name: str, data: CaptionDataModule, dataset: CaptionDataset, regions: Mapping[int, Regions]
 ) -> None:
     """Raise DataError where captions are cut (`data.max_length`) before any word with a region."""
-    for index, masks in regions.items():
-        ids = data.encode(dataset.captions(index)[0])
-        if any(word.text in masks for word in words_of(data.tokenizer, ids)):
+    for index, named in regions.items():
+        if named_words(data.tokenizer, data.encode(dataset.captions(index)[0]), named):
             return
     if regions:
         raise DataError(
             f"{name}: {len(regions)} captions name regions, but none of those words is within the "
             f"{data.max_length} tokens that are read of a caption: set data.max_length higher"
         )
-
-
-def words_of(tokenizer: CaptionTokenizer, ids: Sequence[int]) -> list[Word]:
-    """Return the words that token ids write."""
-    return group_words(tokenizer.decode(ids), tokenizer.offsets(ids))
 
 
 def named_regions(
@@ -114,17 +127,15 @@ def _named(
         tokenizer.until_end(written[0, valid[0]].tolist())
         for written, valid in zip(batch.labels, batch.valid, strict=True)
     ]
-    grouped = [words_of(tokenizer, ids) for ids in captions]
     words = [
-        tuple(word for word in own if word.text in masks)
-        for own, masks in zip(grouped, regions, strict=True)
+        tuple(named_words(tokenizer, ids, own)) for ids, own in zip(captions, regions, strict=True)
     ]
     return NamedRegions(
         indices=indices,
         batch=batch.with_captions(captions, tokenizer.begin_id).to(task.device),
         words=tuple(words),
-        masks=tuple(
-            tuple(masks[word.text] for word in own)
-            for own, masks in zip(words, regions, strict=True)
+        regions=tuple(
+            tuple(own[word.text] for word in named)
+            for named, own in zip(words, regions, strict=True)
         ),
     )

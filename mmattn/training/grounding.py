@@ -1,6 +1,6 @@
 """Pointing and energy of accent words while validating and testing: numbers beside the pictures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import lightning as L
 import numpy as np
@@ -9,19 +9,24 @@ from torch import Tensor
 
 from mmattn.batch import CaptionBatch
 from mmattn.data.dataset import CaptionDataset, GroundedDataset
+from mmattn.data.module import CaptionDataModule
+from mmattn.data.tokenizer import CaptionTokenizer
 from mmattn.maps.methods import MapMethod, RawAttention
 from mmattn.maps.quality.grounding import Grounding, ground
-from mmattn.maps.words import group_words, merge
+from mmattn.maps.words import Word, group_words, merge
 from mmattn.tasks.captioning import CaptioningTask
 from mmattn.training.attention_records import looking
 from mmattn.training.parts import caption_data, captioning_task
+from mmattn.training.placement import PlacedRegion, placement_of, seen_regions
 
-Regions = Mapping[str, np.ndarray]
-FIELDS = 5  # sums of hit, pointing chance, energy, energy chance, and the count
+FIELDS = 6  # sums of hit, pointing chance, energy, energy chance; words that count, and unseen ones
 
 
 class GroundingMeter(L.Callback):
     """Logs whether the map of a word falls on the region that the word names.
+
+    Where the network sees a crop of the image, a region is what the crop shows of it. A word whose
+    region lies wholly outside does not count; `unseen_words` says how many there are, if any.
 
     Measured on the *reference* caption, teacher-forced, so that every accent counts whether or not
     the model wrote it. Logs `<set>/attention/pointing`, `pointing_chance`, `energy` and
@@ -56,7 +61,8 @@ class GroundingMeter(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Add one validation batch."""
-        self._add(captioning_task(pl_module), caption_data(trainer).splits.val, batch, "val")
+        data = caption_data(trainer)
+        self._add(captioning_task(pl_module), data, data.splits.val, batch, "val")
 
     def on_test_batch_end(
         self,
@@ -68,11 +74,9 @@ class GroundingMeter(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Add one batch of a test set."""
-        name = captioning_task(pl_module).test_names[dataloader_idx]
-        prefix = f"test/{name}".rstrip("/")
-        self._add(
-            captioning_task(pl_module), caption_data(trainer).splits.test[name], batch, prefix
-        )
+        task, data = captioning_task(pl_module), caption_data(trainer)
+        name = task.test_names[dataloader_idx]
+        self._add(task, data, data.splits.test[name], batch, f"test/{name}".rstrip("/"))
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the validation set's figures."""
@@ -85,49 +89,72 @@ class GroundingMeter(L.Callback):
         self._log(trainer, captioning_task(pl_module))
 
     def _start(self, trainer: L.Trainer, datasets: dict[str, CaptionDataset]) -> None:
-        """Start at zero on every rank, also where it will meet no region: all ranks add up."""
-        self._sums = {
-            name: torch.zeros(FIELDS, dtype=torch.float64)
-            for name, dataset in datasets.items()
-            if isinstance(dataset, GroundedDataset) and not trainer.sanity_checking
-        }
+        """Start at zero on every rank, also where it will meet no region: all ranks add up.
+
+        A transform of unknown geometry is refused here, before anything is computed.
+        """
+        data = caption_data(trainer)
+        grounded = [name for name in datasets if isinstance(datasets[name], GroundedDataset)]
+        if grounded:
+            placement_of(data.eval_transform, data.image_size)
+        if trainer.sanity_checking:
+            grounded = []
+        self._sums = {name: torch.zeros(FIELDS, dtype=torch.float64) for name in grounded}
 
     def _add(
-        self, task: CaptioningTask, dataset: CaptionDataset, batch: CaptionBatch, prefix: str
+        self,
+        task: CaptioningTask,
+        data: CaptionDataModule,
+        dataset: CaptionDataset,
+        batch: CaptionBatch,
+        prefix: str,
     ) -> None:
         if prefix not in self._sums or not isinstance(dataset, GroundedDataset):
             return
         places = {dataset.key(i): i for i in range(len(dataset))}
-        regions = [dataset.regions(places[key]) for key in batch.keys]
+        masks = [dataset.regions(places[key]) for key in batch.keys]
+        seen = [seen_regions(found, data.eval_transform) for found in masks]
         sums = self._sums[prefix]
-        for g in grounded_words(task, batch, regions, self.method):
-            row = [g.hit, g.pointing_chance, g.energy, g.chance, 1.0]
+        for g in grounded_words(task, batch, seen, self.method):
+            row = [g.hit, g.pointing_chance, g.energy, g.chance, 1.0, 0.0]
             sums += torch.tensor(row, dtype=torch.float64)
+        for b, found in enumerate(masks):
+            unseen = found.keys() - seen[b].keys()
+            if unseen:
+                tokens = reference(batch, b).tolist()
+                sums[-1] += len(named_words(task.tokenizer, tokens, unseen))
 
     def _log(self, trainer: L.Trainer, task: CaptioningTask) -> None:
         for prefix, sums in self._sums.items():
             here = sums.to(task.device, torch.float32)  # Apple's GPUs have no float64
             total = trainer.strategy.reduce(here, reduce_op="sum")
-            hit, pointing_chance, energy, chance, count = total.tolist()
+            hit, pointing_chance, energy, chance, count, unseen = total.tolist()
+            values = {}
             if count:
-                name = f"{prefix}/attention" if prefix else "attention"
                 values = {
-                    f"{name}/pointing": hit / count,
-                    f"{name}/pointing_chance": pointing_chance / count,
-                    f"{name}/energy": energy / count,
-                    f"{name}/energy_ratio": energy / chance,
-                    f"{name}/words": count,
+                    "pointing": hit / count,
+                    "pointing_chance": pointing_chance / count,
+                    "energy": energy / count,
+                    "energy_ratio": energy / chance,
+                    "words": count,
                 }
-                task.log_dict(values, sync_dist=True)  # summed: the same on every rank
+            if unseen:
+                values["unseen_words"] = unseen
+            name = f"{prefix}/attention" if prefix else "attention"
+            named = {f"{name}/{figure}": value for figure, value in values.items()}
+            task.log_dict(named, sync_dist=True)  # summed: the same on every rank
         self._sums.clear()
 
 
 def grounded_words(
-    task: CaptioningTask, batch: CaptionBatch, regions: Sequence[Regions], method: MapMethod
+    task: CaptioningTask,
+    batch: CaptionBatch,
+    regions: Sequence[Mapping[str, PlacedRegion]],
+    method: MapMethod,
 ) -> list[Grounding]:
     """Return how the words with a region do, for the first caption of each image.
 
-    `regions` are word -> bool mask [height, width], one mapping an image.
+    `regions` are word -> region, one mapping an image.
     """
     chosen = [b for b, found in enumerate(regions) if found]
     if not chosen:
@@ -147,9 +174,9 @@ def reference(batch: CaptionBatch, b: int) -> Tensor:
 
 
 def word_groundings(
-    task: CaptioningTask, tokens: Tensor, maps: np.ndarray, masks: Regions
+    task: CaptioningTask, tokens: Tensor, maps: np.ndarray, regions: Mapping[str, PlacedRegion]
 ) -> list[Grounding]:
-    """Return one grounding for each word of a caption that has a mask.
+    """Return one grounding for each word of a caption that has a region.
 
     Of a signed map its positive part counts; a map that is not finite, as of a model that diverged,
     is left out.
@@ -157,11 +184,18 @@ def word_groundings(
     `tokens` are the caption's ids, the begin token first; `maps` are [T, h, w], one for each token
     that was written.
     """
-    ids = task.tokenizer.until_end(tokens.tolist())
-    text, spans = task.tokenizer.decode(ids), task.tokenizer.offsets(ids)
-    words = group_words(text, spans)
+    words = named_words(task.tokenizer, tokens.tolist(), regions)
     return [
-        ground(np.maximum(map, 0.0), masks[word.text])
-        for word, map in zip(words, merge(maps, words), strict=True)
-        if word.text in masks and np.isfinite(map).all()
+        ground(np.maximum(map, 0.0), own.mask, placement=own.placement)
+        for map, own in zip(merge(maps, words), (regions[w.text] for w in words), strict=True)
+        if np.isfinite(map).all()
     ]
+
+
+def named_words(
+    tokenizer: CaptionTokenizer, tokens: Sequence[int], names: Collection[str]
+) -> list[Word]:
+    """Return the words of a caption, given by its ids, that are among the `names`."""
+    ids = tokenizer.until_end(tokens)
+    words = group_words(tokenizer.decode(ids), tokenizer.offsets(ids))
+    return [word for word in words if word.text in names]

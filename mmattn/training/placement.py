@@ -1,8 +1,10 @@
 """Where the network's picture lies on the original image, read off the transform that made it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
@@ -42,6 +44,28 @@ def placement_of(transform: Transform, size: Size) -> Placement:
                 "callbacks=none"
             )
     return Placement(size, box)
+
+
+@dataclass(frozen=True)
+class PlacedRegion:
+    """A region of the original image, bool [height, width], and which part the network saw."""
+
+    mask: np.ndarray
+    placement: Placement
+
+
+def seen_regions(
+    regions: Mapping[str, np.ndarray], transform: Transform
+) -> dict[str, PlacedRegion]:
+    """Return the regions, word -> mask, that the network's picture shows at least a part of.
+
+    Raises ConfigError as `placement_of` does.
+    """
+    placed = {
+        word: PlacedRegion(mask, placement_of(transform, (mask.shape[0], mask.shape[1])))
+        for word, mask in regions.items()
+    }
+    return {word: r for word, r in placed.items() if r.placement.seen_pixels(r.mask) > 0}
 
 
 def steps(transform: Transform) -> list[Transform]:

@@ -129,6 +129,44 @@ def test_coverage_is_exact_by_area(data, height, width, h, w):
     np.testing.assert_allclose(patch_coverage(mask, (h, w)), blocks, atol=1e-12)
 
 
+def test_coverage_counts_what_the_network_saw():
+    """The network sees rows 2 to 6 and columns 1 to 5 of 8 x 6 pixels, as 2 x 2 patches."""
+    placement = Placement((8, 6), (2.0, 1.0, 6.0, 5.0))
+    mask = np.zeros((8, 6), dtype=bool)
+    mask[1:4, 2:6] = True  # of 12 pixels the network sees 2 x 3
+    assert placement.seen_pixels(mask) == 6
+    np.testing.assert_allclose(patch_coverage(mask, (2, 2), placement), [[2 / 6, 4 / 6], [0, 0]])
+    # Half a pixel at the left border and a whole one beside it.
+    shifted = Placement((8, 6), (2.0, 2.5, 6.0, 6.5))
+    assert shifted.seen_pixels(mask) == 7
+    np.testing.assert_allclose(patch_coverage(mask, (2, 2), shifted), [[4 / 7, 3 / 7], [0, 0]])
+
+
+@given(st.data(), st.integers(1, 12), st.integers(1, 12), SIDE, SIDE)
+def test_coverage_of_a_crop_is_that_of_the_mask_cut_out(data, height, width, h, w):
+    mask = np.array(data.draw(st.lists(st.booleans(), min_size=400, max_size=400))).reshape(20, 20)
+    top, left = data.draw(st.integers(0, 20 - height)), data.draw(st.integers(0, 20 - width))
+    cut = mask[top : top + height, left : left + width]
+    box = (float(top), float(left), float(top + height), float(left + width))
+    placement = Placement((20, 20), box)
+    assert placement.seen_pixels(mask) == pytest.approx(cut.sum(), abs=1e-9)
+    if cut.any():
+        found = patch_coverage(mask, (h, w), placement)
+        np.testing.assert_allclose(found, patch_coverage(cut, (h, w)), atol=1e-12)
+        assert found.sum() == pytest.approx(1)
+
+
+def test_a_region_out_of_sight_and_one_of_another_size_are_refused():
+    placement = Placement((8, 6), (2.0, 1.0, 6.0, 5.0))
+    mask = np.zeros((8, 6), dtype=bool)
+    mask[:2] = True  # ends where the network's picture starts
+    assert placement.seen_pixels(mask) == 0
+    with pytest.raises(DataError, match=r"wholly outside the network's picture, \(2.0, 1.0"):
+        patch_coverage(mask, (2, 2), placement)
+    with pytest.raises(DataError, match="the region is 6 x 8 and the image 8 x 6 pixels"):
+        patch_coverage(mask.T.copy(), (2, 2), placement)
+
+
 def test_coverage_refuses_an_empty_region_and_numbers():
     with pytest.raises(DataError, match="empty"):
         patch_coverage(np.zeros((8, 8), dtype=bool), (2, 2))

@@ -19,7 +19,7 @@ def dataset(glyphs):
 
 def test_every_token_of_every_image_is_scored_by_every_model(task, glyphs, dataset):
     task.eval()
-    regions = grounded_images(dataset, BATCH + 2)  # two batches
+    regions = grounded_images(dataset, glyphs.eval_transform, BATCH + 2).regions  # two batches
     found = measure_uniform(task.model, named_regions(task, glyphs, dataset, regions))
     models = [task.model, *(uniform_attention(task.model, i) for i in ([0], [1], None))]
     assert found.changes == (0, 1, None)
@@ -39,7 +39,9 @@ def test_every_token_of_every_image_is_scored_by_every_model(task, glyphs, datas
 
 def test_a_model_that_looks_nowhere_in_particular_loses_nothing(task, glyphs, dataset):
     task.model = uniform_attention(task.model)
-    parts = named_regions(task, glyphs, dataset, grounded_images(dataset, 3))
+    parts = named_regions(
+        task, glyphs, dataset, grounded_images(dataset, glyphs.eval_transform, 3).regions
+    )
     found = measure_uniform(task.model.eval(), parts)
     np.testing.assert_array_equal(found.log_probs, found.log_probs[:, :1].repeat(4, 1))
     np.testing.assert_array_equal(found.hits, found.hits[:, :1].repeat(4, 1))

@@ -7,13 +7,15 @@ from html.parser import HTMLParser
 
 import pytest
 import torch
+from torchvision.transforms import v2
 
 from mmattn.data.dataset import Splits
 from mmattn.errors import ConfigError, DataError
 from mmattn.maps.methods import RawAttention
 from mmattn.maps.quality.controls import Uniform
-from mmattn.reports.attention import attention_report, lines_of
+from mmattn.reports.attention import attention_report, check_seen, lines_of
 from mmattn.reports.verdict import headline, is_better
+from mmattn.reports.words import GroundedImages
 from mmattn.reports.writing import page, write_report
 
 RAW = RawAttention()
@@ -183,6 +185,25 @@ def test_data_without_regions_are_refused(task, glyphs, monkeypatch):
     monkeypatch.setattr(glyphs, "_splits", splits)
     with pytest.raises(DataError, match=r"no test set knows regions \(fonts, compositions\)"):
         attention_report(task, glyphs, [RAW])
+
+
+def test_without_a_region_in_sight_there_is_nothing_to_measure():
+    with pytest.raises(DataError, match="the regions of all 7 words lie wholly outside"):
+        check_seen({"fonts": GroundedImages({}, 3), "compositions": GroundedImages({}, 4)})
+
+
+def test_of_cropped_pictures_what_is_seen_is_measured(task, glyphs, monkeypatch):
+    """The network sees the middle 16 x 16 of 32 x 32 pixels, drawn large."""
+    whole = attention_report(task, glyphs, [RAW], limit=40, perturbed=0).sets[0]
+    crop = [v2.CenterCrop(16), v2.Resize([32, 32]), glyphs.eval_transform]
+    monkeypatch.setattr(glyphs, "eval_transform", v2.Compose(crop))
+    report = attention_report(task, glyphs, [RAW], limit=40, perturbed=0)
+    result = report.sets[0]
+    assert whole.unseen == 0
+    assert result.unseen > 0
+    assert report.figures()[f"{result.name}/unseen"] == result.unseen
+    assert result.line("uniform").figures["pointing"].mean == result.chance
+    assert f"{result.unseen} more word" in page(report)
 
 
 def test_without_regions_to_choose_by_the_first_method_is_taken(task, glyphs, planted, monkeypatch):

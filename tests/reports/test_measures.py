@@ -25,7 +25,11 @@ RAW = Line("raw", (RawAttention(),))
 def parts(task, glyphs):
     task.eval()
     dataset = glyphs.splits.test["fonts"]
-    return list(named_regions(task, glyphs, dataset, grounded_images(dataset, 6)))
+    return list(
+        named_regions(
+            task, glyphs, dataset, grounded_images(dataset, glyphs.eval_transform, 6).regions
+        )
+    )
 
 
 def test_layers_and_heads_are_those_of_the_recorder(task, parts):
@@ -52,8 +56,8 @@ def test_every_figure_of_every_word_is_that_of_its_map(task, parts):
     for part in parts:
         maps = RawAttention()(task.model, part.batch)[:, 0].numpy()
         for b, words in enumerate(part.words):
-            for map, mask in zip(merge(maps[b], words), part.masks[b], strict=True):
-                plain.append((ground(map, mask), ground(map, mask, tolerance=1)))
+            for map, own in zip(merge(maps[b], words), part.regions[b], strict=True):
+                plain.append((ground(map, own.mask), ground(map, own.mask, tolerance=1)))
     assert len(found.texts) == len(plain) >= 6
     raw = found.values["pointing"][:, 0], found.values["pointing_near"][:, 0]
     np.testing.assert_array_equal(raw[0], [exact.hit for exact, _ in plain])

@@ -53,6 +53,13 @@ def report(*sets: SetResult) -> Report:
     return Report("raw", 1, sets, (), 0)
 
 
+def test_words_out_of_sight_are_said(good):
+    told = "a region wholly outside what the network sees"
+    assert told not in set_verdict(report(good), good)
+    assert f"1 more word names {told}" in set_verdict(report(good), replace(good, unseen=1))
+    assert f"1,200 more words name {told}" in set_verdict(report(good), replace(good, unseen=1200))
+
+
 def test_better_than_every_control(good):
     assert is_better(good)
     assert headline(report(good)) == (

@@ -3,12 +3,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms import v2
 
+from mmattn.data.transforms import ToNormalised
+from mmattn.errors import ConfigError
 from mmattn.maps.methods import RawAttention
 from mmattn.maps.quality.grounding import ground, summarise
 from mmattn.maps.words import group_words
 from mmattn.recorder import Recorder
 from mmattn.training.grounding import GroundingMeter, grounded_words
+from mmattn.training.placement import seen_regions
 
 
 def expected(task, data, dataset, layer):
@@ -72,6 +76,90 @@ def test_a_single_unnamed_test_set_needs_no_name(tested):
     assert not [key for key in logged if "//" in key]
 
 
+def test_a_resize_alone_changes_no_figure(make_data, make_task, make_trainer):
+    """A resize to the image's own size moves no pixel: the regions are where they were."""
+    figures = []
+    normalised = ToNormalised([0.5] * 3, [0.5] * 3)
+    for transform in (normalised, v2.Compose([v2.Resize([16, 16]), normalised])):
+        data = make_data(transform=transform)
+        trainer = make_trainer(GroundingMeter())
+        trainer.validate(make_task(data), datamodule=data, verbose=False)
+        figures.append(trainer.callback_metrics)
+    assert figures[0] == figures[1]
+    assert "val/attention/words" in figures[0]
+    assert "val/attention/unseen_words" not in figures[0]
+
+
+class Moved:
+    """The squares of a set, in images and with regions of their own."""
+
+    def __init__(self, squares):
+        self.squares, self.key, self.captions = squares, squares.key, squares.captions
+
+    def __len__(self):
+        return len(self.squares)
+
+
+class Wide(Moved):
+    """The squares with eight columns more on the left and on the right, which the crop cuts off.
+
+    The regions of images 1 and 6 move into them; of image 2 half of the region does.
+    """
+
+    def image(self, index):
+        return v2.functional.pad(self.squares.image(index), [8, 0, 8, 0])
+
+    def regions(self, index):
+        moved = {1: 16, 2: -4, 6: -8}.get(index, 0)
+        return {
+            word: np.roll(np.pad(mask, [(0, 0), (8, 8)]), moved, 1)
+            for word, mask in self.squares.regions(index).items()
+        }
+
+
+def test_of_cropped_images_only_what_the_crop_shows_counts(
+    make_data, make_task, make_trainer, monkeypatch
+):
+    normalised = ToNormalised([0.5] * 3, [0.5] * 3)
+    data = make_data(transform=v2.Compose([v2.CenterCrop(16), normalised]))
+    monkeypatch.setattr(data, "_splits", replace(data.splits, val=Wide(data.splits.val)))
+    task = make_task(data)
+    trainer = make_trainer(GroundingMeter())
+    trainer.validate(task, datamodule=data, verbose=False)
+    logged = {key: float(value) for key, value in trainer.callback_metrics.items()}
+
+    class Cut(Moved):
+        """What the crop shows: the same pixels, with regions that are cut by hand."""
+
+        def image(self, index):
+            return self.squares.image(index)
+
+        def regions(self, index):
+            masks = self.squares.regions(index)
+            if index == 2:
+                masks["square"][:, 4:] = False  # its left half is cut off, and the other moved
+            return {} if index in (1, 6) else masks
+
+    plain = make_data()
+    found = expected(task, plain, Cut(plain.splits.val), -1)
+    assert data.splits.val.image(0).shape == (3, 16, 32)
+    assert logged["val/attention/words"] == found["count"] == 12 - 3 - 2
+    assert logged["val/attention/unseen_words"] == 2
+    for key in ("pointing", "pointing_chance", "energy", "energy_ratio"):
+        assert logged[f"val/attention/{key}"] == pytest.approx(found[key], rel=1e-5), key
+
+
+def test_a_transform_of_unknown_geometry_is_refused_before_anything_runs(
+    make_data, make_task, make_trainer
+):
+    normalised = ToNormalised([0.5] * 3, [0.5] * 3)
+    data = make_data(transform=v2.Compose([v2.RandomCrop(16), normalised]))
+    trainer = make_trainer(GroundingMeter(), num_sanity_val_steps=1)
+    with pytest.raises(ConfigError, match="where RandomCrop puts the pixels is not known"):
+        trainer.fit(make_task(data), datamodule=data)
+    assert trainer.global_step == 0
+
+
 class Plain:
     """The same images, without a word on regions."""
 
@@ -100,7 +188,8 @@ def test_images_without_a_region_are_passed_over(make_data, make_task):
 
     def found(*indices):
         batch = data.evaluation_batch(dataset, list(indices))
-        return grounded_words(task, batch, [regions[i] for i in indices], RawAttention())
+        seen = [seen_regions(regions[i], data.eval_transform) for i in indices]
+        return grounded_words(task, batch, seen, RawAttention())
 
     both, alone = found(0, 1, 2), [*found(1), *found(2)]
     assert len(both) == 2

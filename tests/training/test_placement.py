@@ -6,7 +6,7 @@ from torchvision.transforms import v2
 
 from mmattn.data.transforms import ToNormalised
 from mmattn.errors import ConfigError
-from mmattn.training.placement import placement_of
+from mmattn.training.placement import placement_of, seen_regions
 
 NORMALISED = ToNormalised([0.5] * 3, [0.5] * 3)
 TRANSFORMS = {
@@ -44,6 +44,18 @@ def strip_values(step):
     if isinstance(step, v2.Compose):
         return v2.Compose([strip_values(inner) for inner in step.transforms])
     return v2.Identity() if isinstance(step, ToNormalised) else step
+
+
+def test_regions_that_the_network_sees_nothing_of_are_left_out():
+    """Of 60 x 120 pixels it sees columns 30 to 90."""
+    seen, cut, out = (np.zeros((60, 120), dtype=bool) for _ in range(3))
+    seen[10:20, 40:50], cut[:, :35], out[:, 90:] = True, True, True
+    transform = v2.Compose([v2.Resize(30, antialias=True), v2.CenterCrop(30), NORMALISED])
+    found = seen_regions({"seen": seen, "out": out, "cut": cut}, transform)
+    assert list(found) == ["seen", "cut"]
+    assert found["cut"].mask is cut
+    assert found["cut"].placement == placement_of(transform, (60, 120))
+    assert found["cut"].placement.seen_pixels(cut) == 5 * 60
 
 
 def test_a_step_of_unknown_geometry_is_refused():

@@ -7,6 +7,9 @@ that much (a region larger than a few patches), the hit patches are those with t
 - Energy (the energy-based pointing game of Wang et al. 2020): which share of the map's mass on
   patches lies on hit patches?
 
+A region is a mask of the original image. Where the network's picture is a part of that, the region
+is what this part shows of it; a region that it does not show has no hit patch and is refused.
+
 Chance is what the uniform map gets, and it gets exactly that: for both, the hit patches' share of
 all patches.
 """
@@ -16,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmattn.maps.geometry import checked_map, patch_coverage
+from mmattn.maps.geometry import Placement, checked_map, patch_coverage
 from mmattn.maps.quality.regions import dilated, energy, pointing
 
 
@@ -36,31 +39,45 @@ class Grounding:
     pointing_chance: float
 
 
-def hit_patches(mask: np.ndarray, grid: tuple[int, int], share: float = 0.25) -> np.ndarray:
+def hit_patches(
+    mask: np.ndarray,
+    grid: tuple[int, int],
+    share: float = 0.25,
+    placement: Placement | None = None,
+) -> np.ndarray:
     """Return bool [h, w]: the patches that hold at least `share` of the mask's pixels.
 
-    Where none does, those with the largest share. `mask` is bool [height, width]. Raises
-    `DataError` for a mask without a pixel.
+    Where none does, those with the largest share. `mask` is bool [height, width]; `placement` says
+    which part of it the network's picture shows, all of it if None. Raises `DataError` for a mask
+    without a pixel there, or of another size than the placement's image.
     """
     if not 0 < share <= 1:
         raise ValueError(f"share is in (0, 1], got {share}")
-    coverage = patch_coverage(mask, grid)
+    coverage = patch_coverage(mask, grid, placement)
     # The slack keeps rounding out of it where borders cut pixels.
     return coverage >= min(share, float(coverage.max())) - 1e-9
 
 
-def ground(map: np.ndarray, mask: np.ndarray, share: float = 0.25, tolerance: int = 0) -> Grounding:
+def ground(
+    map: np.ndarray,
+    mask: np.ndarray,
+    share: float = 0.25,
+    tolerance: int = 0,
+    placement: Placement | None = None,
+) -> Grounding:
     """Play the pointing game with a map [h, w] and a region: bool mask [height, width].
+
+    `share`, `placement` and the errors are those of `hit_patches`, with a `ValueError` for a map
+    that is not finite or has a negative value.
 
     The map need not be normalised. With `tolerance` = n the largest patch may be up to n patches,
     also diagonally, from a hit patch; energy and its chance know no tolerance. A map of zeros (all
-    attention was on prefix tokens) says nothing and counts as uniform. Raises `ValueError` for a
-    map that is not finite or has a negative value, `DataError` for a mask without a pixel.
+    attention was on prefix tokens) says nothing and counts as uniform.
     """
     map = checked_map(map)
     if map.min() < 0:
         raise ValueError(f"a map to ground has no negative values, got {map.min():.3g}")
-    hits = hit_patches(mask, map.shape, share)
+    hits = hit_patches(mask, map.shape, share, placement)
     allowed = dilated(hits, tolerance)
     return Grounding(
         hit=float(pointing(map, allowed)),

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmattn.errors import DataError
+from mmattn.maps.geometry import Placement
 from mmattn.maps.quality.grounding import Grounding, ground, hit_patches, summarise
 
 
@@ -69,6 +70,30 @@ def test_a_patch_with_less_than_a_quarter_is_none():
     hits = hit_patches(mask, (4, 6))
     assert hits[0, 0]
     assert hits.sum() == 1
+
+
+@given(masks_and_grids(), st.integers(0, 1))
+def test_a_placement_that_shows_everything_changes_no_bit(case, tolerance):
+    mask, grid = case
+    map = np.random.default_rng(0).random(grid)
+    placement = Placement.resize((mask.shape[0], mask.shape[1]))
+    assert ground(map, mask, placement=placement, tolerance=tolerance) == ground(
+        map, mask, tolerance=tolerance
+    )
+
+
+def test_of_a_cropped_picture_the_part_that_is_seen_counts():
+    """Of 8 x 12 pixels the network sees the middle 8 x 8, as 4 x 4 patches of 2 x 2 pixels."""
+    placement = Placement.center_crop((8, 12), 8, 8)
+    mask = region((8, 12), slice(0, 2), slice(0, 4))  # the left half of it is cut off
+    map = np.zeros((4, 4))
+    map[0, 0], map[0, 1] = 3, 1
+    assert ground(map, mask, placement=placement) == Grounding(1.0, 0.75, 1 / 16, 1 / 16)
+    # Taken for a mask of the network's picture, it would lie elsewhere.
+    assert ground(map, mask) != ground(map, mask, placement=placement)
+    outside = region((8, 12), slice(0, 8), slice(0, 2))
+    with pytest.raises(DataError, match="outside"):
+        hit_patches(outside, (4, 4), placement=placement)
 
 
 def test_in_a_large_region_the_fullest_patches_are_hits():
