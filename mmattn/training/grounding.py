@@ -41,6 +41,7 @@ class GroundingMeter(L.Callback):
     def __init__(self, *, map: MapMethod | None = None):
         self.method = map or RawAttention()
         self._sums: dict[str, Tensor] = {}
+        self._places: dict[str, dict[str, int]] = {}  # of each set, from key to index
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the validation set's sums."""
@@ -100,6 +101,7 @@ class GroundingMeter(L.Callback):
         if trainer.sanity_checking:
             grounded = []
         self._sums = {name: torch.zeros(FIELDS, dtype=torch.float64) for name in grounded}
+        self._places = {name: _indices(datasets[name]) for name in grounded}
 
     def _add(
         self,
@@ -111,7 +113,7 @@ class GroundingMeter(L.Callback):
     ) -> None:
         if prefix not in self._sums or not isinstance(dataset, GroundedDataset):
             return
-        places = {dataset.key(i): i for i in range(len(dataset))}
+        places = self._places[prefix]
         masks = [dataset.regions(places[key]) for key in batch.keys]
         seen = [seen_regions(found, data.eval_transform) for found in masks]
         sums = self._sums[prefix]
@@ -144,6 +146,11 @@ class GroundingMeter(L.Callback):
             named = {f"{name}/{figure}": value for figure, value in values.items()}
             task.log_dict(named, sync_dist=True)  # summed: the same on every rank
         self._sums.clear()
+        self._places.clear()
+
+
+def _indices(dataset: CaptionDataset) -> dict[str, int]:
+    return {dataset.key(index): index for index in range(len(dataset))}
 
 
 def grounded_words(

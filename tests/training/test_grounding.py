@@ -160,6 +160,25 @@ def test_a_transform_of_unknown_geometry_is_refused_before_anything_runs(
     assert trainer.global_step == 0
 
 
+def test_the_keys_of_a_set_are_asked_for_once(make_data, make_task, make_trainer, monkeypatch):
+    """Not with every batch: that would be quadratic in the length of the set."""
+    data = make_data(batch_size=1)
+    asked = []
+
+    class Counting(Moved):
+        def __init__(self, squares):
+            super().__init__(squares)
+            self.image, self.regions = squares.image, squares.regions
+            self.key = lambda index: asked.append(index) or squares.key(index)
+
+    reading = len(data.splits.val)  # each image's batch names it
+    monkeypatch.setattr(data, "_splits", replace(data.splits, val=Counting(data.splits.val)))
+    trainer = make_trainer(GroundingMeter())
+    trainer.validate(make_task(data), datamodule=data, verbose=False)
+    assert len(asked) == 2 * reading
+    assert "val/attention/words" in trainer.callback_metrics
+
+
 class Plain:
     """The same images, without a word on regions."""
 
