@@ -29,8 +29,7 @@ class FusedWeights(Listener):
         """Keep one call. Raises ValueError where the site runs a second time."""
         if site in self.fused:
             raise ValueError(f"{site} ran twice: rollout needs one pass over whole texts")
-        with torch.autocast(call.q.device.type, enabled=False):
-            weights = attention_weights(call.q, call.k, call.mask, call.scale)
+        weights = attention_weights(call.q, call.k, call.mask, call.scale)
         self.fused[site] = fuse_heads(weights, self.fusion)
 
 

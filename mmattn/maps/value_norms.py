@@ -36,13 +36,12 @@ class ValueNorms(Listener):
         """Keep one call. Raises ValueError where the site runs a second time."""
         if site in self.norms:
             raise ValueError(f"{site} ran twice: value norms need one pass over whole texts")
-        with torch.autocast(call.q.device.type, enabled=False):
-            weights = attention_weights(call.q, call.k, call.mask, call.scale)
-            vectors = projected_values(call.v, self.projections[site])
-            if self.per_head:
-                self.norms[site] = head_norms(weights, vectors)
-            else:
-                self.norms[site] = sum_norms(weights, vectors)[:, None]
+        weights = attention_weights(call.q, call.k, call.mask, call.scale)
+        vectors = projected_values(call.v, self.projections[site])
+        if self.per_head:
+            self.norms[site] = head_norms(weights, vectors)
+        else:
+            self.norms[site] = sum_norms(weights, vectors)[:, None]
 
 
 def projected_values(
