@@ -7,17 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import numpy as np
 
 from mmattn.errors import ConfigError, UserError
 from mmattn.files import write_whole
 from mmattn.maps.archive import AttentionRecord, save_attention
-from mmattn.maps.heads import layer_head_grid
 from mmattn.maps.methods import MapMethod, RawAttention
 from mmattn.maps.png import save_png
-from mmattn.maps.strip import strip
 from mmattn.maps.viewer import viewer_html
-from mmattn.maps.words import merge
+from mmattn.training.attention_pictures import head_grid, strip_caption, word_strip
 from mmattn.training.attention_records import attention_records
 from mmattn.training.best_effort import BestEffort
 from mmattn.training.media import Media
@@ -189,7 +186,7 @@ class AttentionLogger(L.Callback):
         with self._effort.at(folder), ThreadPoolExecutor(2) as pool:  # compress without interpreter
             list(pool.map(save_png, [folder / f"{name}.png" for name in names], pictures))
             list(pool.map(save_attention, [folder / f"{name}.npz" for name in names], records))
-        captions = [record.caption for record in records]
+        captions = [strip_caption(record) for record in records]
         self._media.images(trainer.loggers, trainer.global_step, key, pictures, captions)
 
     def _show_heads(
@@ -221,34 +218,6 @@ class AttentionLogger(L.Callback):
         with self._effort.at(path):
             write_whole(path, page.encode())
         self._media.page(trainer.loggers, trainer.global_step, f"{key}/viewer", page)
-
-
-def word_strip(record: AttentionRecord) -> np.ndarray:
-    """Draw the first method's map of every word."""
-    method = record.methods[0]
-    return strip(
-        record.image,
-        [word.text for word in record.words],
-        merge(method.maps, record.words),
-        caption=record.caption,
-        references=record.references,
-        signed=method.signed,
-        placement=record.placement,
-    )
-
-
-def head_grid(record: AttentionRecord) -> np.ndarray:
-    """Draw every layer and head for the caption's last word, its most specific one."""
-    spoken = [word for word in record.words if any(c.isalnum() for c in word.text)]
-    word = (spoken or record.words)[-1]  # not the full stop
-    return layer_head_grid(
-        record.image,
-        record.cross.weights[:, :, list(word.tokens)].mean(2),
-        record.grid,
-        prefix=record.prefix,
-        title=word.text,
-        placement=record.placement,
-    )
 
 
 def file_names(keys: Sequence[str]) -> list[str]:

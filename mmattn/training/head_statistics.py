@@ -16,6 +16,7 @@ from mmattn.files import write_whole
 from mmattn.maps.head_history import head_history
 from mmattn.maps.head_statistic import head_statistic
 from mmattn.maps.png import save_png
+from mmattn.maps.scale import number
 from mmattn.statistics import STATISTICS, HeadStatistics, StatisticsRecorder
 from mmattn.training.attention_records import looking
 from mmattn.training.best_effort import BestEffort
@@ -26,8 +27,8 @@ from mmattn.training.probes import Probes
 # What becomes a curve for every layer; the CSV file has all statistics.
 CURVES = ("entropy", "information", "sink", "prefix_mass", "register_mass", "distance")
 History = list[tuple[int, np.ndarray]]  # steps and [L, H] values
+PICTURED = {"entropy": ", nats", "sink": "", "information": ", nats"}  # layers by heads, with unit
 OUTLIER = 5.0  # times the median norm; registers are for tokens beyond it (Darcet et al. 2024)
-
 SHARE = 0.2  # of what one step may log; the maps have the rest
 
 
@@ -37,9 +38,9 @@ class HeadStatisticsLogger(L.Callback):
     Measured on the first *reference* caption, teacher-forced, so that curves are of the heads and
     not of what was generated. Logs the mean of every layer as `attention/<statistic>/<site>`, how
     many heads of each kind are sinks and dead, and the share of image tokens with an outlying norm;
-    each kind's entropies as a picture, layers by heads. `folder/heads.csv` has every head, and at
-    the end `folder/entropy-….png` shows all entropies over training. A run that is resumed goes on
-    with both.
+    each kind's entropies, sinks and information as pictures, layers by heads. `folder/heads.csv`
+    has every head, and at the end `folder/entropy-….png` shows all entropies over training. A run
+    that is resumed goes on with both.
 
     Args:
         folder: where the files go.
@@ -81,11 +82,13 @@ class HeadStatisticsLogger(L.Callback):
         with self._effort.at(self.path):
             write_rows(self.path, rows_before(self.path, step) + rows_of(step, found))
         for kind, statistics in found.items():
-            entropy = statistics.entropy.cpu().numpy()
             before = [each for each in self._entropies[kind] if each[0] < step]
-            self._entropies[kind] = [*before, (step, entropy)]
-            picture = head_statistic(entropy, title=f"entropy of {kind}, nats")
-            self._media.images(loggers, step, f"attention/heads/{kind}", [picture], [kind])
+            self._entropies[kind] = [*before, (step, statistics.entropy.cpu().numpy())]
+            for name, unit in PICTURED.items():
+                values, title = getattr(statistics, name).cpu().numpy(), f"{name} of {kind}{unit}"
+                picture = head_statistic(values.clip(0), title=title)  # rounding can go below 0
+                key, caption = f"attention/heads/{name}/{kind}", f"{title}, {ends(values)}"
+                self._media.images(loggers, step, key, [picture], [caption])
 
     @property
     def state_key(self) -> str:
@@ -147,6 +150,12 @@ def figures(found: dict[str, HeadStatistics]) -> dict[str, float]:
                 if math.isfinite(mean) and (mean or not name.endswith("_mass"))
             }
     return values
+
+
+def ends(values: np.ndarray) -> str:
+    """Return the least and the largest value in words, of those that are finite."""
+    finite = values[np.isfinite(values)]
+    return f"{number(finite.min())} to {number(finite.max())}" if finite.size else "not finite"
 
 
 def norm_outliers(image: ImageTokens) -> float:
