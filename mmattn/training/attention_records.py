@@ -3,13 +3,14 @@
 import fnmatch
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mmattn.batch import ImageTokens
 from mmattn.data.dataset import CaptionDataset
 from mmattn.data.module import CaptionDataModule
 from mmattn.maps.archive import AttentionRecord, Layers, MethodMaps
@@ -50,6 +51,33 @@ def attention_records(
         ConfigError: for a transform whose geometry is not known.
         ValueError: where the model lacks what a method asks for.
     """
+    looked = look(task, data, probe, methods, self_attention=self_attention)
+    return [record_of(task, data, probe, b, looked, step) for b in range(len(probe.indices))]
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What a model did with a probe's images: one caption each, B in all.
+
+    `weights` are those of each site, [B, H, queries, keys]; `methods` have maps [B, T, h, w] of the
+    longest caption's T tokens.
+    """
+
+    captions: list[list[int]]
+    weights: dict[str, np.ndarray]
+    methods: list[MethodMaps]
+    image: ImageTokens
+
+
+def look(
+    task: CaptioningTask,
+    data: CaptionDataModule,
+    probe: Probe,
+    methods: Sequence[MapMethod],
+    *,
+    self_attention: bool,
+) -> Looked:
+    """Caption the images, then record one teacher-forced pass over these captions."""
     batch = probe_batch(task, data, probe)
     recorder = Recorder(["text.*.cross", *SELF_ATTENTION * self_attention])
     with looking(task):
@@ -59,36 +87,56 @@ def attention_records(
         task.model.decode(image, written.tokens, recorder)
         maps = [method(task.model, written)[:, 0].float().cpu().numpy() for method in methods]
     weights = {site: found.cpu().numpy() for site, found in recorder.maps.items()}
-    records = []
-    for b, (index, ids) in enumerate(zip(probe.indices, captions, strict=True)):
-        text, spans = task.tokenizer.decode(ids), task.tokenizer.offsets(ids)
-        picture = original(probe.dataset, index)
-        size = (picture.shape[0], picture.shape[1])
-        record = AttentionRecord(
-            key=probe.dataset.key(index),
-            caption=text,
-            offsets=tuple(spans),
-            words=tuple(group_words(text, spans)),
-            cross=layers_of(weights, "text.*.cross", np.s_[b, :, : len(ids)]),
-            grid=image.grid,
-            prefix=image.prefix,
-            image=picture,
-            placement=placement_of(data.eval_transform, size),
-            references=probe.dataset.captions(index),
-            step=step,
-            methods=tuple(
-                MethodMaps(method.title, found[b, : len(ids)], method.signed)
-                for method, found in zip(methods, maps, strict=True)
-            ),
-        )
-        if self_attention:
-            record = replace(
-                record,
-                vision_self=layers_of(weights, "vision.*.self", np.s_[b]),
-                text_self=layers_of(weights, "text.*.self", np.s_[b, :, : len(ids), : len(ids)]),
-            )
-        records.append(record)
-    return records
+    titled = [
+        MethodMaps(method.title, found, method.signed)
+        for method, found in zip(methods, maps, strict=True)
+    ]
+    return Looked(captions, weights, titled, image)
+
+
+def record_of(
+    task: CaptioningTask,
+    data: CaptionDataModule,
+    probe: Probe,
+    b: int,
+    looked: Looked,
+    step: int | None,
+) -> AttentionRecord:
+    """Return the record of a probe's image number `b`."""
+    index, ids = probe.indices[b], looked.captions[b]
+    text, spans = task.tokenizer.decode(ids), task.tokenizer.offsets(ids)
+    picture = original(probe.dataset, index)
+    layers = layers_by_kind(looked.weights, b, len(ids))
+    return AttentionRecord(
+        key=probe.dataset.key(index),
+        caption=text,
+        offsets=tuple(spans),
+        words=tuple(group_words(text, spans)),
+        grid=looked.image.grid,
+        prefix=looked.image.prefix,
+        image=picture,
+        placement=placement_of(data.eval_transform, (picture.shape[0], picture.shape[1])),
+        references=probe.dataset.captions(index),
+        step=step,
+        methods=tuple(replace(each, maps=each.maps[b, : len(ids)]) for each in looked.methods),
+        cross=layers["cross"],
+        text_self=layers.get("text_self"),
+        vision_self=layers.get("vision_self"),
+    )
+
+
+def layers_by_kind(weights: dict[str, np.ndarray], b: int, length: int) -> dict[str, Layers]:
+    """Return the recorded layers of image `b` and its caption, by their name in a record."""
+    parts = {
+        "cross": ("text.*.cross", np.s_[b, :, :length]),
+        "vision_self": ("vision.*.self", np.s_[b]),
+        "text_self": ("text.*.self", np.s_[b, :, :length, :length]),
+    }
+    return {
+        kind: layers_of(weights, pattern, part)
+        for kind, (pattern, part) in parts.items()
+        if fnmatch.filter(weights, pattern)
+    }
 
 
 def layers_of(weights: dict[str, np.ndarray], pattern: str, part: Any) -> Layers:
