@@ -12,14 +12,14 @@ from mmattn.data.dataset import CaptionDataset, GroundedDataset
 from mmattn.data.module import CaptionDataModule
 from mmattn.data.tokenizer import CaptionTokenizer
 from mmattn.maps.methods import MapMethod, RawAttention
-from mmattn.maps.quality.grounding import Grounding, ground
+from mmattn.maps.quality.grounding import Grounding, averages, ground, totals
 from mmattn.maps.words import Word, group_words, merge
 from mmattn.tasks.captioning import CaptioningTask
 from mmattn.training.attention_records import looking
 from mmattn.training.parts import caption_data, captioning_task
 from mmattn.training.placement import PlacedRegion, placement_of, seen_regions
 
-FIELDS = 6  # sums of hit, pointing chance, energy, energy chance; words that count, and unseen ones
+FIELDS = 6  # the five totals, and how many words are unseen
 
 
 class GroundingMeter(L.Callback):
@@ -117,9 +117,7 @@ class GroundingMeter(L.Callback):
         masks = [dataset.regions(places[key]) for key in batch.keys]
         seen = [seen_regions(found, data.eval_transform) for found in masks]
         sums = self._sums[prefix]
-        for g in grounded_words(task, batch, seen, self.method):
-            row = [g.hit, g.pointing_chance, g.energy, g.chance, 1.0, 0.0]
-            sums += torch.tensor(row, dtype=torch.float64)
+        sums[:-1] += torch.from_numpy(totals(grounded_words(task, batch, seen, self.method)))
         for b, found in enumerate(masks):
             unseen = found.keys() - seen[b].keys()
             if unseen:
@@ -130,16 +128,8 @@ class GroundingMeter(L.Callback):
         for prefix, sums in self._sums.items():
             here = sums.to(task.device, torch.float32)  # Apple's GPUs have no float64
             total = trainer.strategy.reduce(here, reduce_op="sum")
-            hit, pointing_chance, energy, chance, count, unseen = total.tolist()
-            values = {}
-            if count:
-                values = {
-                    "pointing": hit / count,
-                    "pointing_chance": pointing_chance / count,
-                    "energy": energy / count,
-                    "energy_ratio": energy / chance,
-                    "words": count,
-                }
+            *measured, words, unseen = total.tolist()
+            values = averages([*measured, words]) if words else {}
             if unseen:
                 values["unseen_words"] = unseen
             name = f"{prefix}/attention" if prefix else "attention"

@@ -8,7 +8,7 @@ from torchvision.transforms import v2
 from mmattn.data.transforms import ToNormalised
 from mmattn.errors import ConfigError
 from mmattn.maps.methods import RawAttention
-from mmattn.maps.quality.grounding import ground, summarise
+from mmattn.maps.quality.grounding import averages, ground, totals
 from mmattn.maps.words import group_words
 from mmattn.recorder import Recorder
 from mmattn.training.grounding import GroundingMeter, grounded_words
@@ -33,7 +33,7 @@ def expected(task, data, dataset, layer):
             ]
             map = weights[list(found_word.tokens)].mean(0).reshape(4, 4)
             found.append(ground(map, mask))
-    return summarise(found)
+    return averages(totals(found))
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_the_figures_of_each_set_are_those_of_its_words_one_by_one(tested, layer
     logged, task, data = tested(layer)
     for name, dataset in {"val": data.splits.val, "test/a": data.splits.test["a"]}.items():
         plain = expected(task, data, dataset, layer)
-        assert logged[f"{name}/attention/words"] == plain["count"]
+        assert logged[f"{name}/attention/words"] == plain["words"]
         for key in ("pointing", "pointing_chance", "energy", "energy_ratio"):
             assert logged[f"{name}/attention/{key}"] == pytest.approx(plain[key], rel=1e-5), key
 
@@ -143,7 +143,7 @@ def test_of_cropped_images_only_what_the_crop_shows_counts(
     plain = make_data()
     found = expected(task, plain, Cut(plain.splits.val), -1)
     assert data.splits.val.image(0).shape == (3, 16, 32)
-    assert logged["val/attention/words"] == found["count"] == 12 - 3 - 2
+    assert logged["val/attention/words"] == found["words"] == 12 - 3 - 2
     assert logged["val/attention/unseen_words"] == 2
     for key in ("pointing", "pointing_chance", "energy", "energy_ratio"):
         assert logged[f"val/attention/{key}"] == pytest.approx(found[key], rel=1e-5), key

@@ -87,19 +87,25 @@ def ground(
     )
 
 
-def summarise(groundings: Sequence[Grounding]) -> dict[str, float]:
-    """Average over words: pointing, its chance, energy, its ratio to chance, and the count.
+def totals(groundings: Sequence[Grounding]) -> np.ndarray:
+    """Return [5], what `averages` needs: sums over words, which may be added up further."""
+    rows = [(g.hit, g.pointing_chance, g.energy, g.chance, 1.0) for g in groundings]
+    return np.array(rows, dtype=np.float64).reshape(-1, 5).sum(0)
+
+
+def averages(totals: Sequence[float] | np.ndarray) -> dict[str, float]:
+    """Average over words: pointing, its chance, energy, its ratio to chance, and how many words.
 
     `energy_ratio` is mean energy / mean chance: 1 for uniform maps. Raises `ValueError` where
     there is nothing to average.
     """
-    if not groundings:
-        raise ValueError("there is no grounding to summarise: no word had a region")
-    mean_energy = float(np.mean([g.energy for g in groundings]))
+    hit, pointing_chance, energy, chance, words = map(float, totals)
+    if not words:
+        raise ValueError("there is no grounding to average: no word had a region")
     return {
-        "pointing": float(np.mean([g.hit for g in groundings])),
-        "pointing_chance": float(np.mean([g.pointing_chance for g in groundings])),
-        "energy": mean_energy,
-        "energy_ratio": mean_energy / float(np.mean([g.chance for g in groundings])),
-        "count": len(groundings),
+        "pointing": hit / words,
+        "pointing_chance": pointing_chance / words,
+        "energy": energy / words,
+        "energy_ratio": energy / chance,
+        "words": words,
     }

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mmattn.errors import DataError
 from mmattn.maps.geometry import Placement
-from mmattn.maps.quality.grounding import Grounding, ground, hit_patches, summarise
+from mmattn.maps.quality.grounding import Grounding, averages, ground, hit_patches, totals
 
 
 @st.composite
@@ -152,13 +152,15 @@ def test_an_empty_region_and_senseless_settings_are_refused():
         ground(np.ones((4, 4)), full, tolerance=-1)
 
 
-def test_summary():
+def test_averages_are_of_totals_that_can_be_added_up():
     results = [Grounding(1.0, 0.5, 0.1, 0.2), Grounding(0.5, 0.1, 0.3, 0.4)]
-    assert summarise(results) == pytest.approx(
-        {"pointing": 0.75, "pointing_chance": 0.3, "energy": 0.3, "energy_ratio": 1.5, "count": 2}
+    whole = totals(results)
+    assert averages(whole) == pytest.approx(
+        {"pointing": 0.75, "pointing_chance": 0.3, "energy": 0.3, "energy_ratio": 1.5, "words": 2}
     )
+    np.testing.assert_allclose(totals(results[:1]) + totals(results[1:]) + totals([]), whole)
 
 
-def test_nothing_to_summarise_is_said():
+def test_nothing_to_average_is_said():
     with pytest.raises(ValueError, match="no grounding"):
-        summarise([])
+        averages(totals([]))
