@@ -277,24 +277,6 @@ def test_a_file_that_unpacks_to_too_much(tmp_path, monkeypatch):
     assert "at most 10,000" in refused(path)
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"cross": Layers(("text.0.cross",), weights(2, 3, 4, 17))}, "1 names"),
-        ({"cross": Layers(("a", "b"), weights(2, 3, 5, 17))}, "4 queries"),
-        ({"grid": (3, 4)}, "14 keys"),
-        ({"prefix": -1}, "-1 prefix"),
-        ({"text_self": Layers(("a",), weights(1, 3, 4, 5))}, "text_self"),
-        ({"methods": (MethodMaps("m", np.zeros((4, 5, 3))),)}, r"\(4, 3, 5\)"),
-        ({"offsets": ((0, 1), (1, 4), (4, 7), (6, 40))}, r"\(6, 40\)"),
-        ({"words": tuple(group_words("a b", [(0, 1), (0, 0), (0, 0), (0, 0), (2, 3)]))}, "'b'"),
-    ],
-)
-def test_sizes_that_do_not_fit_are_refused_with_numbers(change, said):
-    with pytest.raises(ValueError, match=said):
-        replace(full_record(), **change)
-
-
 def test_an_unknown_precision_is_refused(tmp_path):
     with pytest.raises(Exception, match="float64"):
         save_attention(tmp_path / "a.npz", full_record(), "float64")  # type: ignore[arg-type]
