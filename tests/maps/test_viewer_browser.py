@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib
@@ -533,6 +534,131 @@ def test_a_phone_has_no_sideways_scroll(browser, tmp_path):
     viewer.page.tap("#overlay")
     assert all(viewer.word_colours())
     context.close()
+
+
+@pytest.fixture
+def phone(browser) -> Iterator[Viewer]:
+    """As `viewer`, on a small phone."""
+    size = {"width": 360, "height": 740}
+    context = browser.new_context(viewport=size, has_touch=True, is_mobile=True)
+    made = Viewer(context.new_page())
+    yield made
+    assert made.complaints == []
+    context.close()
+
+
+RECTANGLES = """all => all.map(one => {
+  const { left, right, top, bottom } = one.getBoundingClientRect();
+  return [left, right, top, bottom];
+})"""
+
+
+@pytest.mark.parametrize("tab", ["heads", "table"])
+def test_a_phone_shows_the_chosen_head_and_cells_side_by_side(phone, tmp_path, tab):
+    save_viewer(tmp_path / "a.html", [record(heads=12)])
+    phone.open(tmp_path / "a.html").page.tap(f"#tab-{tab}")
+    phone.settled()
+    row = phone.page.eval_on_selector_all('.layers [data-key^="2/"]', RECTANGLES)
+    assert len(row) == 13
+    assert all(one[1] <= two[0] for one, two in pairwise(row))
+    fit = "all => all.every(button => button.scrollWidth <= button.clientWidth)"
+    assert phone.page.eval_on_selector_all(".layers button", fit)
+    for key in ("2/null", "2/0"):
+        phone.page.evaluate("key => document.querySelector(`[data-key='${key}']`).click()", key)
+        phone.settled()
+        ((left, right, _, _),) = phone.page.eval_on_selector_all(
+            f'.layers [data-key="{key}"]', RECTANGLES
+        )
+        ((start, end, _, _),) = phone.page.eval_on_selector_all("#panel .scroll", RECTANGLES)
+        ((_, names, _, _),) = phone.page.eval_on_selector_all("td:text-is('layer')", RECTANGLES)
+        assert start <= names <= left < right <= end
+
+
+def test_a_tall_image_is_seen_whole(phone, tmp_path):
+    save_viewer(tmp_path / "a.html", [record(grid=(16, 4), size=(500, 120))])
+    phone.open(tmp_path / "a.html").page.tap("#tab-words")
+    phone.settled()
+    for selector, most in (("#overlay", 0.7 * 740), (".word-cell canvas", 160)):
+        left, right, top, bottom = phone.page.eval_on_selector_all(selector, RECTANGLES)[0]
+        assert bottom - top <= most
+        assert (bottom - top) / (right - left) == pytest.approx(500 / 120, rel=0.05)
+
+
+def test_help_opens_at_its_top_with_close_in_sight(phone, example):
+    phone.open(example).page.tap("#open-help")
+    assert phone.page.evaluate("document.getElementById('help').scrollTop") == 0
+    for selector in ("#help-title", "#help button"):
+        _, _, top, bottom = phone.page.eval_on_selector_all(selector, RECTANGLES)[0]
+        assert 0 <= top < bottom <= 740
+    phone.page.tap("#help button")
+    assert not phone.page.is_visible("#help")
+
+
+def test_the_map_stays_in_sight_beside_many_words(viewer, tmp_path):
+    save_viewer(tmp_path / "a.html", [record("a b c d e f " * 20, size=(80, 80))])
+    viewer.open(tmp_path / "a.html").page.click("#tab-words")
+    viewer.page.hover(".word-cell >> nth=119")
+    viewer.settled()
+    assert viewer.page.evaluate("scrollY") > 500
+    _, _, top, bottom = viewer.page.eval_on_selector_all("#overlay", RECTANGLES)[0]
+    assert 0 <= top < bottom <= 800
+
+
+def test_words_from_right_to_left_stand_and_move_so(viewer, tmp_path):
+    words = "\u05db\u05dc\u05d1 \u05e7\u05d8\u05df \u05e8\u05e5"
+    save_viewer(tmp_path / "a.html", [record(words, references=(words,))])
+    viewer.open(tmp_path / "a.html").page.click("#sentence .word >> nth=0")
+    places = viewer.page.eval_on_selector_all("#sentence .word", RECTANGLES)
+    assert places[0][0] > places[1][0] > places[2][0]
+    viewer.press("ArrowLeft")
+    assert viewer.text("#what").startswith(words.split()[1])
+    viewer.press("ArrowRight", "ArrowRight")
+    assert viewer.text("#what").startswith(words.split()[2])
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of rgb(…) (WCAG 2.2)."""
+    shares = [int(part) / 255 for part in re.findall(r"\d+", colour)]
+    linear = [s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in shares]
+    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+
+def test_words_can_be_read_on_every_colour(viewer, tmp_path):
+    one = record(" ".join("abcdefgh" * 8), layers=1, heads=1)
+    one.cross.weights[0, 0, :, 20] = np.linspace(0, 1, 64)
+    save_viewer(tmp_path / "a.html", [one])
+    viewer.open(tmp_path / "a.html").point(2.5 / 5, 4.5 / 8, click=True)
+    viewer.settled()
+    pairs = viewer.page.eval_on_selector_all(
+        "#sentence .word", "all => all.map(({ style }) => [style.backgroundColor, style.color])"
+    )
+    assert len({ground for ground, _ in pairs}) > 60
+    for ground, ink in pairs:
+        dark, light = sorted((luminance(ground), luminance(ink)))
+        assert (light + 0.05) / (dark + 0.05) >= 4.5
+
+
+def test_focus_is_seen_on_the_chosen_thumbnail(viewer, example):
+    viewer.open(example)
+    outline = "() => getComputedStyle(document.querySelector('[data-key=\"2/null\"]')).outline"
+    chosen = viewer.page.evaluate(outline)
+    viewer.page.focus("#tab-heads")
+    viewer.press("Tab")
+    assert viewer.page.evaluate("document.activeElement.dataset.key") == "2/null"
+    assert viewer.page.evaluate(outline) != chosen
+
+
+def test_the_gallery_flags_odd_maps(viewer, tmp_path):
+    one = record("even odd fine", layers=1, heads=1)
+    one.cross.weights[0, 0, 0] = 1 / 40
+    one.cross.weights[0, 0, 1, :3] = np.nan
+    save_attention(tmp_path / "a.npz", one)
+    viewer.open(build_gallery(tmp_path).page, drawn=".strip canvas")
+    cells = viewer.page.locator(".strip a").all_inner_texts()
+    assert [text.split() for text in cells] == [
+        ["image"], ["even", "constant"], ["odd", "not", "finite"], ["fine"],
+    ]  # fmt: skip
+    assert "3 of 40 values" in (viewer.page.get_attribute(".strip a >> nth=2", "title") or "")
 
 
 def test_it_works_in_a_sandboxed_frame(viewer, tmp_path):

@@ -50,7 +50,7 @@ function buildReferences(references) {
   box.hidden = !references.length;
   const count = references.length === 1 ? "1 reference" : `${references.length} references`;
   box.querySelector("summary").textContent = count;
-  box.querySelector("ul").replaceChildren(...references.map((text) => element("li", {}, text)));
+  box.querySelector("ul").replaceChildren(...references.map((text) => element("li", { dir: "auto" }, text)));
 }
 
 function notesOf(about) {

@@ -13,6 +13,13 @@ function element(tag, attributes = {}, ...children) {
   return made;
 }
 
+// Text that is written from right to left, fit to stand between numbers and other text.
+const LEFTWARDS = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]/;
+
+function apart(text) {
+  return LEFTWARDS.test(text) ? `\u2068${text}\u2069` : text;
+}
+
 function fill(select, options) {
   select.replaceChildren(...options.map(([value, text]) => element("option", { value }, text)));
 }

@@ -17,14 +17,14 @@ function buildCard(group) {
     visible: false,
     drawn: null,
     link: element("a", {}),
-    said: element("p", { class: "said" }),
+    said: element("p", { class: "said", dir: "auto" }),
     strip: element("div", { class: "strip" }),
     box: element("article", { class: "card" }),
   };
   card.box.append(element("h2", {}, card.link), card.said);
   if (group.references.length) {
     const label = group.references.length > 1 ? "references" : "reference";
-    const text = `${label}: ${group.references.join(" · ")}`;
+    const text = `${label}: ${group.references.map(apart).join(" · ")}`;
     card.box.append(element("p", { class: "references faint" }, text));
   }
   card.box.append(card.strip);
@@ -88,13 +88,22 @@ function fillStrip(card, entry, { tables, pixels, enlarged }) {
       smooth: true,
       alpha: LOOK.alpha,
     });
-    return cell(group, entry, canvas, word, `peak ${number(map.peak)}, mass ${number(map.mass)}`);
+    const title = [`peak ${number(map.peak)}, mass ${number(map.mass)}`, ...oddities(map)];
+    const made = cell(group, entry, canvas, word, title.join("; "));
+    if (oddities(map).length) made.append(element("span", { class: "odd" }, oddityOf(map)));
+    return made;
   });
   strip.replaceChildren(cell(group, entry, whole, "image", ""), ...cells);
 }
 
+// What is odd about a map, in the room below a small one.
+function oddityOf(map) {
+  return map.values.every(Number.isFinite) ? "constant" : "not finite";
+}
+
 function cell(group, entry, canvas, word, title) {
-  return element("a", { href: addressOf(group, entry), title }, canvas, element("span", {}, word));
+  const name = element("span", { dir: "auto" }, word);
+  return element("a", { href: addressOf(group, entry), title }, canvas, name);
 }
 
 function drawAll() {

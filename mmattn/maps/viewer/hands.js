@@ -90,9 +90,21 @@ function nextTab() {
   if (names.length) choose({ tab: names[modulo(names.indexOf(state.tab) + 1, names.length)] });
 }
 
+// It opens at its top, and not at its first button.
+function openHelp() {
+  byId("help").showModal();
+  byId("help-title").focus();
+}
+
+// The next word is on the left where a caption is written from right to left.
+function moveWordAlong(by) {
+  const leftwards = getComputedStyle(byId("sentence")).direction === "rtl";
+  moveWord(leftwards ? -by : by);
+}
+
 const KEYS = {
-  ArrowLeft: () => moveWord(-1),
-  ArrowRight: () => moveWord(1),
+  ArrowLeft: () => moveWordAlong(-1),
+  ArrowRight: () => moveWordAlong(1),
   ArrowUp: () => moveLayer(-1),
   ArrowDown: () => moveLayer(1),
   "[": () => moveHead(-1),
@@ -109,7 +121,7 @@ const KEYS = {
   t: nextTab,
   ",": () => show(state.caption - 1),
   ".": () => show(state.caption + 1),
-  "?": () => byId("help").showModal(),
+  "?": openHelp,
   Escape: () => choose({ patch: null }),
 };
 
@@ -144,6 +156,6 @@ function watchControls() {
     byId(id).addEventListener("input", (event) => choose(changed(event.target.value)));
   }
   byId("controls").addEventListener("submit", (event) => event.preventDefault());
-  byId("open-help").addEventListener("click", () => byId("help").showModal());
+  byId("open-help").addEventListener("click", openHelp);
   document.addEventListener("keydown", onKey);
 }

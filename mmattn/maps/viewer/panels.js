@@ -55,13 +55,23 @@ function drawPanel() {
   panel.setAttribute("aria-labelledby", `tab-${state.tab}`);
   PANELS[state.tab].draw(panel, view);
   panel.firstElementChild.scrollLeft = left;
+  if (state.tab !== "text") uncoverChosen(panel.firstElementChild, panel);
   if (held) panel.querySelector(`[data-key="${held}"]`)?.focus();
+}
+
+// Scroll a box sideways, if it scrolls, to where its chosen cell is seen; labels cover 44 pixels.
+function uncoverChosen(box, panel) {
+  const button = panel.querySelector('[aria-pressed="true"]');
+  if (!button || box.scrollWidth <= box.clientWidth) return;
+  const [cell, frame] = [button.getBoundingClientRect(), box.getBoundingClientRect()];
+  if (cell.right + 12 > frame.right) box.scrollLeft += cell.right + 12 - frame.right;
+  else if (cell.left < frame.left + 44) box.scrollLeft -= frame.left + 44 - cell.left;
 }
 
 const OWN_SCALE = "Each map has its own scale.";
 
 function note(text) {
-  byId("panel-note").textContent = text;
+  byId("panel-note").textContent = text[0].toUpperCase() + text.slice(1);
 }
 
 // Every place that has a map: each layer's heads and their mean; below them the mean of all layers.
@@ -72,7 +82,8 @@ function placesOf(kind) {
 }
 
 // A table of layers and heads with one cell, made by `cellOf`, for each place.
-function layerGrid(kind, view, cellOf) {
+// `least` and `most` are the width of a cell in pixels.
+function layerGrid(kind, [least, most], cellOf) {
   const labels = [...Array(kind.heads).keys(), "mean"];
   const names = labels.map((label) => element("th", { scope: "col" }, String(label)));
   const rows = placesOf(kind).map((places, layer) => {
@@ -92,8 +103,8 @@ function layerGrid(kind, view, cellOf) {
     ...rows,
   );
   // Many heads scroll in their own box.
-  table.style.minWidth = `${40 + 27 * labels.length}px`;
-  table.style.maxWidth = `${40 + 100 * labels.length}px`;
+  table.style.minWidth = `${40 + (least + 3) * labels.length}px`;
+  table.style.maxWidth = `${40 + (most + 4) * labels.length}px`;
   return element("div", { class: "scroll" }, table);
 }
 
@@ -123,7 +134,7 @@ function drawHeads(panel, view) {
   const all = placesOf(kind).flat().filter(Boolean);
   const scale = view.shared ? scaleOf(all.map((place) => mapOf({ ...view, ...place }))) : null;
   panel.append(
-    layerGrid(kind, view, (place) => {
+    layerGrid(kind, [24, Math.max(24, 96 * Math.min(1, pictureAspect()))], (place) => {
       const map = mapOf({ ...view, ...place });
       const canvas = element("canvas", { class: "cells" });
       canvas.style.aspectRatio = pictureAspect();
@@ -131,7 +142,7 @@ function drawHeads(panel, view) {
       return placeButton(place, view, inWords(map), canvas);
     }),
   );
-  note(`Of ${subject(view)}. ${scale ? `All from ${ends(scale)}.` : OWN_SCALE}`);
+  note(`Of ${apart(subject(view))}. ${scale ? `All from ${ends(scale)}.` : OWN_SCALE}`);
 }
 
 // The word, or the patch, whose map is shown.
@@ -169,7 +180,7 @@ function drawWords(panel, view) {
         pointerleave: (event) => look(event, {}),
       },
       canvas,
-      element("span", {}, opened.about.words[word]),
+      element("span", { dir: "auto" }, opened.about.words[word]),
     );
   });
   panel.append(element("div", { class: "word-cells" }, ...cells));
@@ -195,7 +206,7 @@ function drawTable(panel, view) {
   select.value = measure;
   const values = placesOf(kind).flat().filter(Boolean).map(value).filter(Number.isFinite);
   const [low, high] = [Math.min(...values), Math.max(...values)];
-  const grid = layerGrid(kind, view, (place) => {
+  const grid = layerGrid(kind, [measure === "entropy" ? 34 : 50, 96], (place) => {
     const found = value(place);
     const text = measure === "entropy" ? bits(found) : number(found);
     const button = placeButton(place, view, `${measure} ${text}`, text);
@@ -206,7 +217,7 @@ function drawTable(panel, view) {
   panel.append(grid);
   panel.append(element("p", { class: "measure" }, "Shown: ", select));
   const most = bits(Math.log2(opened.about.grid[0] * opened.about.grid[1]));
-  note(`Of ${subject(view)}. ${measure === "entropy" ? `In bits, at most ${most}.` : ""}`);
+  note(`Of ${apart(subject(view))}. ${measure === "entropy" ? `In bits, at most ${most}.` : ""}`);
 }
 
 function bits(entropy) {
@@ -223,7 +234,12 @@ function pictureAspect() {
 function tint(made, value, scale, signed = false) {
   const [r, g, b] = colourOf(value, scale, signed);
   made.style.backgroundColor = `rgb(${r}, ${g}, ${b})`;
-  made.style.color = 0.299 * r + 0.587 * g + 0.114 * b > 120 ? "#000" : "#fff";
+  // Relative luminance (WCAG 2.2): at 0.179 black and white have the same contrast, 4.6 to 1.
+  const [red, green, blue] = [r, g, b].map((level) => {
+    const share = level / 255;
+    return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+  });
+  made.style.color = 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? "#000" : "#fff";
 }
 
 function clearTint(made) {
@@ -260,5 +276,5 @@ function drawText(panel, view) {
     ),
   );
   const place = placeIn(kind, layer, head);
-  note(`Rows: the token written. Columns: the tokens read. ${place}, from ${ends(scale)}.`);
+  note(`${place}, from ${ends(scale)}. Rows: the token written. Columns: the tokens read.`);
 }

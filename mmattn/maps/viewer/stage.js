@@ -76,7 +76,7 @@ function drawScale(scale, map) {
 
 function drawNumbers(view, map) {
   const even = Math.round(2 ** map.entropy);
-  byId("what").replaceChildren(element("b", {}, subject(view)), ` · ${placeOf(view)}`);
+  byId("what").replaceChildren(element("b", { dir: "auto" }, subject(view)), ` · ${placeOf(view)}`);
   const rows = [
     ["peak", number(map.peak)],
     [map.signed ? "sum" : "mass", number(map.mass)],
@@ -105,7 +105,7 @@ function drawReadout(view, map) {
   if (values) {
     const order = values.map((_, i) => i).filter((i) => values[i] > 0);
     order.sort((a, b) => values[b] - values[a]);
-    const most = order.slice(0, 3).map((i) => `${opened.about.words[i]} ${number(values[i])}`);
+    const most = order.slice(0, 3).map((i) => `${apart(opened.about.words[i])} ${number(values[i])}`);
     if (most.length) parts.push(`Looked at most by: ${most.join(", ")}.`);
   }
   line.textContent = parts.join(" ");
