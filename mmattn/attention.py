@@ -151,6 +151,13 @@ class Attention(nn.Module):
         k, v = kv.permute(2, 0, 3, 1, 4)
         return KeyValues(rotate(self.k_norm(k), rotation), v)
 
+    def queries(
+        self, x: Float[Tensor, "R T D"], rotation: Rotation | None = None, rows: int | None = None
+    ) -> Float[Tensor, "B H NT K"]:
+        """Project what attends, as the queries of `rows` rows of keys; of R rows if None."""
+        q = self.to_q(x).view(rows or len(x), -1, self.heads, self.head_dim).transpose(1, 2)
+        return rotate(self.q_norm(q), rotation)
+
     def forward(
         self,
         x: Float[Tensor, "R T D"],
@@ -172,8 +179,7 @@ class Attention(nn.Module):
             raise ValueError(f"{x.shape[0]} query rows cannot share {rows} rows of keys evenly")
         if causal and x.shape[0] != rows:
             raise ValueError("causal attention is within a row: give every row its own keys")
-        q = self.to_q(x).view(rows, -1, self.heads, self.head_dim).transpose(1, 2)
-        q = rotate(self.q_norm(q), rotation)
+        q = self.queries(x, rotation, rows)
         dropout = self.dropout if self.training else 0.0
         out = attend(q, kv.k, kv.v, mask, causal=causal, dropout=dropout)
         if tap is not None:

@@ -162,15 +162,16 @@ class Block(nn.Module):
         kv = kv if past is None else past.extend(kv)
         tap = None if scope is None else scope.tap("self")
         branch = self.self_attention(branch, kv, mask, causal=causal, rotation=rotation, tap=tap)
-        x = self._join(x, branch, self.self_residual, self.self_norm)
+        x = self.join(x, branch, self.self_residual, self.self_norm)
         if context is not None:
             tap = None if scope is None else scope.tap("cross")
             branch = self.cross_norm(x) if self.pre_norm else x
             branch = self.cross_attention(branch, context, context_mask, tap=tap)
-            x = self._join(x, branch, self.cross_residual, self.cross_norm)
+            x = self.join(x, branch, self.cross_residual, self.cross_norm)
         branch = self.mlp(self.mlp_norm(x) if self.pre_norm else x)
-        return self._join(x, branch, self.mlp_residual, self.mlp_norm), kv
+        return self.join(x, branch, self.mlp_residual, self.mlp_norm), kv
 
-    def _join(self, x: Tensor, branch: Tensor, residual: nn.Module, norm: nn.Module) -> Tensor:
+    def join(self, x: Tensor, branch: Tensor, residual: nn.Module, norm: nn.Module) -> Tensor:
+        """Return the residual stream with a branch added, normalised behind it if post-norm."""
         x = residual(x, branch)
         return x if self.pre_norm else norm(x)

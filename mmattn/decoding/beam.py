@@ -1,0 +1,305 @@
+"""Beam search, and diverse beam search where the beams are in groups."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mmattn.batch import ImageTokens
+from mmattn.captioner import Captioner
+from mmattn.decoding.decoded import Decoded, check_length
+from mmattn.decoding.rules import Rule, obey
+from mmattn.decoding.stepper import Stepper
+from mmattn.taps import Listener
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A finished caption: its tokens, their log-probabilities, and the rows that wrote them."""
+
+    score: float
+    tokens: tuple[int, ...]
+    log_probs: tuple[float, ...]
+    path: tuple[int, ...]
+
+
+@dataclass
+class Beams:
+    """The unfinished captions of A images, in one group of K rows each; t tokens so far.
+
+    path[a, k, i] is the row that wrote token i; scores are sums of log-probabilities.
+    """
+
+    tokens: Int[Tensor, "A K t"]
+    log_probs: Float[Tensor, "A K t"]
+    path: Int[Tensor, "A K t"]
+    scores: Float[Tensor, "A K"]
+
+    @classmethod
+    def start(cls, images: int, rows: int, device: torch.device) -> "Beams":
+        """Return empty captions: of equal rows only the first counts."""
+        none = torch.zeros(images, rows, 0, dtype=torch.long, device=device)
+        scores = torch.full((images, rows), float("-inf"), device=device)
+        scores[:, 0] = 0.0
+        return cls(none, none.float(), none, scores)
+
+    def keep(self, images: Tensor) -> "Beams":
+        """Return the captions of some of the images."""
+        return Beams(
+            self.tokens[images], self.log_probs[images], self.path[images], self.scores[images]
+        )
+
+    def extend(
+        self, rows: Tensor, token: Tensor, log_prob: Tensor, scores: Tensor, first: int
+    ) -> "Beams":
+        """Return captions that go on from `rows` [A, K'] with one more token each.
+
+        `first` is the place of this group's first row among all rows of an image.
+        """
+        place = rows[..., None].expand(*rows.shape, self.tokens.shape[-1])
+
+        def longer(x: Tensor, newest: Tensor) -> Tensor:
+            return torch.cat([x.gather(1, place), newest[..., None]], -1)
+
+        return Beams(
+            longer(self.tokens, token),
+            longer(self.log_probs, log_prob),
+            longer(self.path, rows + first),
+            scores,
+        )
+
+
+@dataclass
+class Finished:
+    """The best finished captions of one image in one group, at most `most` of them."""
+
+    most: int
+    found: list[Hypothesis] = field(default_factory=list)
+
+    def add(self, hypothesis: Hypothesis) -> None:
+        """Keep it if it is one of the best; of equal ones the earlier."""
+        self.found.append(hypothesis)
+        self.found.sort(key=lambda h: -h.score)
+        del self.found[self.most :]
+
+    def cannot_improve(self, best_possible: float, early_stopping: bool) -> bool:
+        """Return whether no caption that goes on will be among the best."""
+        if len(self.found) < self.most:
+            return False
+        return early_stopping or best_possible <= self.found[-1].score
+
+
+@dataclass(frozen=True)
+class BeamSearch:
+    """Beam search as Hugging Face's `generate` defines it, and diverse beam search.
+
+    A caption is ranked by the sum of its tokens' log-probabilities over length^length_penalty, the
+    end token counted. At every step the K best continuations that do not end go on; one that ends
+    is kept where it is among the K best. An image is done when K captions have ended and none that
+    goes on could, at its present length, rank above the worst of them.
+
+    With `groups` > 1 each group of beams/groups rows searches by itself, and a token that earlier
+    groups chose at the same step costs `diversity` for each time (Vijayakumar et al. 2018, with
+    Hamming diversity).
+
+    Args:
+        beams: K, all groups together.
+        groups: how many groups.
+        diversity: nats that a token costs for each row of an earlier group that chose it.
+        length_penalty: above 0 favours long captions, below 0 short ones.
+        early_stopping: an image is done as soon as K captions have ended.
+        returned: how many captions of each image, the best of all groups.
+
+    Raises:
+        ValueError: for numbers that do not fit each other.
+    """
+
+    beams: int = 4
+    groups: int = 1
+    diversity: float = 0.0
+    length_penalty: float = 1.0
+    early_stopping: bool = False
+    returned: int = 1
+
+    def __post_init__(self):
+        if self.beams < 1 or self.groups < 1 or self.beams % self.groups:
+            raise ValueError(f"beams={self.beams} do not divide into groups={self.groups}")
+        if not 1 <= self.returned <= self.beams:
+            raise ValueError(f"returned={self.returned}, but beams={self.beams}: at most so many")
+        if self.diversity < 0:
+            raise ValueError(f"diversity={self.diversity}: give 0 or more")
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        model: Captioner,
+        image: ImageTokens,
+        *,
+        begin_id: int,
+        end_id: int,
+        max_length: int,
+        rules: Sequence[Rule] = (),
+        listener: Listener | None = None,
+    ) -> Decoded:
+        """Write captions of encoded images.
+
+        Args:
+            model: in evaluation mode.
+            image: the encoded images.
+            begin_id: the token that every text begins with; it is not returned.
+            end_id: the token that ends a text.
+            max_length: the most tokens, the end token included.
+            rules: on what may follow, applied to log-probabilities.
+            listener: hears the cross-attention by which the captions were written.
+
+        Raises:
+            ValueError: where the rules leave fewer captions than are to be returned.
+        """
+        check_length(max_length)
+        stepper = Stepper(model, image, self.beams, max_length, listener)
+        search = _Search(self, stepper, end_id, max_length, rules)
+        finished = search.run(begin_id)
+        best = [sorted(found, key=lambda h: -h.score)[: self.returned] for found in finished]
+        if any(len(found) < self.returned for found in best):
+            raise ValueError(
+                f"the rules leave an image with fewer than returned={self.returned} captions"
+            )
+        decoded, paths = stacked(best, end_id, image.tokens.device)
+        stepper.report(paths)
+        return decoded
+
+
+class _Search:
+    """One search: the groups' beams, and what has ended."""
+
+    def __init__(
+        self,
+        options: BeamSearch,
+        stepper: Stepper,
+        end_id: int,
+        max_length: int,
+        rules: Sequence[Rule],
+    ):
+        self.options, self.stepper, self.end_id = options, stepper, end_id
+        self.max_length, self.rules = max_length, rules
+        self.size = options.beams // options.groups
+        images = len(stepper.images)
+        self.ids = list(range(images))  # the images that are still computed
+        self.done = [[False] * options.groups for _ in range(images)]
+        self.finished = [
+            [Finished(self.size) for _ in range(options.groups)] for _ in range(images)
+        ]
+
+    def run(self, begin_id: int) -> list[list[Hypothesis]]:
+        """Return what has ended, for each image."""
+        options, device = self.options, self.stepper.seen.device
+        images = len(self.ids)
+        newest = torch.full((images, options.beams), begin_id, device=device)
+        groups = [Beams.start(images, self.size, device) for _ in range(options.groups)]
+        parents = None
+        for _ in range(self.max_length):
+            logits = self.stepper.step(newest, parents).float()
+            total = logits.logsumexp(-1, keepdim=True)
+            counts = torch.zeros_like(logits[:, 0]) if options.diversity else None
+            for g, beams in enumerate(groups):
+                part = slice(g * self.size, (g + 1) * self.size)
+                groups[g] = self.advance(g, beams, logits[:, part], total[:, part], counts)
+                if counts is not None:
+                    chosen = groups[g].tokens[..., -1]
+                    counts.scatter_add_(-1, chosen, torch.ones_like(chosen, dtype=counts.dtype))
+            left = self.unfinished()
+            if not left:
+                break
+            if 2 * len(left) <= len(self.ids):  # copying what is left has its price, too
+                places = torch.tensor(left, device=device)
+                self.stepper.keep(places)
+                groups = [beams.keep(places) for beams in groups]
+                self.ids = [self.ids[place] for place in left]
+            newest = torch.cat([beams.tokens[..., -1] for beams in groups], 1)
+            parents = torch.cat([beams.path[..., -1] for beams in groups], 1)
+        return [[h for group in groups for h in group.found] for groups in self.finished]
+
+    def advance(
+        self,
+        group: int,
+        beams: Beams,
+        logits: Float[Tensor, "A K V"],
+        total: Float[Tensor, "A K 1"],
+        counts: Float[Tensor, "A V"] | None,
+    ) -> Beams:
+        """Choose what goes on in one group, and keep what ends."""
+        first, last = group * self.size, beams.tokens.shape[-1] + 1 == self.max_length
+        ranked = logits  # as good as log-probabilities to find the best of a row
+        if self.rules or counts is not None:
+            ranked = obey(self.rules, logits - total, beams.tokens) + total
+            ranked = ranked if counts is None else ranked - self.options.diversity * counts[:, None]
+        most = min(2 * self.size, logits.shape[-1])
+        values, tokens = ranked.topk(most, dim=-1)
+        values = (values - total + beams.scores[..., None]).flatten(1)
+        scores, best = values.topk(2 * self.size if most > 1 else 1, dim=-1)
+        rows, tokens = best // most, tokens.flatten(1).gather(1, best)
+        spoken = (logits - total)[
+            torch.arange(len(rows), device=rows.device)[:, None], rows, tokens
+        ]
+        candidates = beams.extend(rows, tokens, spoken, scores, first)
+        ends = tokens == self.end_id
+        self.collect(group, candidates, torch.ones_like(ends) if last else ends)
+        going = ends.to(torch.uint8).sort(dim=-1, stable=True).indices[:, : self.size]
+        return picked(candidates, going, ends)
+
+    def collect(self, group: int, candidates: Beams, ends: Bool[Tensor, "A C"]) -> None:
+        """Keep the ended captions that are among the K best of an image that is not done."""
+        ends = ends[:, : self.size] & candidates.scores[:, : self.size].isfinite()
+        length = candidates.tokens.shape[-1]
+        for place, rank in ends.nonzero().tolist():
+            image = self.ids[place]
+            if not self.done[image][group]:
+                self.finished[image][group].add(
+                    Hypothesis(
+                        float(candidates.scores[place, rank]) / length**self.options.length_penalty,
+                        tuple(candidates.tokens[place, rank].tolist()),
+                        tuple(candidates.log_probs[place, rank].tolist()),
+                        tuple(candidates.path[place, rank].tolist()),
+                    )
+                )
+        best = candidates.scores.masked_fill(candidates.tokens[..., -1] == self.end_id, -torch.inf)
+        possible = (best.amax(-1) / length**self.options.length_penalty).tolist()
+        for place, image in enumerate(self.ids):
+            finished = self.finished[image][group]
+            if finished.cannot_improve(possible[place], self.options.early_stopping):
+                self.done[image][group] = True
+
+    def unfinished(self) -> list[int]:
+        """Return the places of the images that are not done."""
+        return [place for place, image in enumerate(self.ids) if not all(self.done[image])]
+
+
+def picked(candidates: Beams, chosen: Int[Tensor, "A K"], ends: Bool[Tensor, "A C"]) -> Beams:
+    """Return the chosen candidates; one that ended has no way on."""
+    deep = chosen[..., None].expand(*chosen.shape, candidates.tokens.shape[-1])
+    return Beams(
+        candidates.tokens.gather(1, deep),
+        candidates.log_probs.gather(1, deep),
+        candidates.path.gather(1, deep),
+        candidates.scores.masked_fill(ends, float("-inf")).gather(1, chosen),
+    )
+
+
+def stacked(
+    captions: Sequence[Sequence[Hypothesis]], end_id: int, device: torch.device
+) -> tuple[Decoded, Int[Tensor, "B N T"]]:
+    """Return the captions as tensors, padded with the end token, and their paths, with row 0."""
+    longest = max(len(h.tokens) for found in captions for h in found)
+
+    def padded(name: str, fill: int | float) -> list[list[list]]:
+        rows = [[list(getattr(h, name)) for h in found] for found in captions]
+        return [[row + [fill] * (longest - len(row)) for row in found] for found in rows]
+
+    decoded = Decoded(
+        torch.tensor(padded("tokens", end_id), device=device),
+        torch.tensor(padded("log_probs", 0.0), device=device),
+        torch.tensor([[h.score for h in found] for found in captions], device=device),
+    )
+    return decoded, torch.tensor(padded("path", 0), device=device)
