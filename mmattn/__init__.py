@@ -11,7 +11,16 @@ if TYPE_CHECKING:
     from mmattn.captioner import Captioner as Captioner
     from mmattn.gradient_recorder import GradientRecorder as GradientRecorder
     from mmattn.interop.foreign_attention import record as record
+    from mmattn.maps.archive import load_attention as load_attention
+    from mmattn.maps.archive import save_attention as save_attention
+    from mmattn.maps.comparison import Side as Side
+    from mmattn.maps.comparison import comparison as comparison
+    from mmattn.maps.geometry import Placement as Placement
+    from mmattn.maps.record import AttentionRecord as AttentionRecord
+    from mmattn.maps.token_matrix import token_matrix as token_matrix
+    from mmattn.maps.viewer import save_viewer as save_viewer
     from mmattn.recorder import Recorder as Recorder
+    from mmattn.recorder import empty_rows as empty_rows
     from mmattn.statistics import StatisticsRecorder as StatisticsRecorder
     from mmattn.text import TextTransformer as TextTransformer
     from mmattn.vision import VisionTransformer as VisionTransformer
@@ -20,29 +29,47 @@ if TYPE_CHECKING:
 # command line's help and its first complaint about a typo do not wait for torch.
 _HOME = {
     "Attention": "attention",
+    "AttentionRecord": "maps.record",
     "attend": "attention",
     "Block": "blocks",
     "BlockOptions": "blocks",
     "Captioner": "captioner",
     "GradientRecorder": "gradient_recorder",
+    "Placement": "maps.geometry",
     "Recorder": "recorder",
+    "Side": "maps.comparison",
     "StatisticsRecorder": "statistics",
     "TextTransformer": "text",
     "VisionTransformer": "vision",
+    "comparison": "maps.comparison",
+    "empty_rows": "recorder",
+    "load_attention": "maps.archive",
     "record": "interop.foreign_attention",
+    "save_attention": "maps.archive",
+    "save_viewer": "maps.viewer",
+    "token_matrix": "maps.token_matrix",
 }
 __all__ = [
     "Attention",
+    "AttentionRecord",
     "Block",
     "BlockOptions",
     "Captioner",
     "GradientRecorder",
+    "Placement",
     "Recorder",
+    "Side",
     "StatisticsRecorder",
     "TextTransformer",
     "VisionTransformer",
     "attend",
+    "comparison",
+    "empty_rows",
+    "load_attention",
     "record",
+    "save_attention",
+    "save_viewer",
+    "token_matrix",
 ]
 
 

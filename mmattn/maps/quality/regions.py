@@ -48,24 +48,6 @@ def iou_at_mean(maps: np.ndarray, region: np.ndarray) -> np.ndarray:
     return np.asarray((chosen & inside).sum(-1) / (chosen | inside).sum(-1))
 
 
-def iou_at_share(maps: np.ndarray, region: np.ndarray, share: float) -> np.ndarray:
-    """Intersection over union of the region and the map's largest `share` of places, at least one.
-
-    Places that tie at the border share the room that is left, each with a fraction. Chance is what
-    a uniform map gets, all of whose places have the fraction `share`.
-    """
-    if not 0 < share <= 1:
-        raise ValueError(f"share is in (0, 1], got {share}")
-    values, inside = flattened(maps, region)
-    places = values.shape[-1]
-    wanted = max(1, round(share * places))
-    border = np.partition(values, places - wanted, -1)[..., places - wanted, None]
-    above, level = values > border, values == border
-    part = (wanted - above.sum(-1)) / level.sum(-1)
-    common = (above & inside).sum(-1) + part * (level & inside).sum(-1)
-    return np.asarray(common / (wanted + inside.sum() - common))
-
-
 def roc_auc(maps: np.ndarray, region: np.ndarray) -> np.ndarray:
     """The area under the ROC curve of the map's values as scores for "in the region".
 

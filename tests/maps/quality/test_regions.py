@@ -11,7 +11,6 @@ from mmattn.maps.quality.regions import (
     dilated,
     energy,
     iou_at_mean,
-    iou_at_share,
     pointing,
     roc_auc,
 )
@@ -63,7 +62,7 @@ def test_many_maps_are_each_by_itself():
     maps = np.random.default_rng(0).random((2, 3, 4, 5))
     region = np.zeros((4, 5), dtype=bool)
     region[1:3, 2] = True
-    for measure in (*MEASURES, lambda m, r: iou_at_share(m, r, 0.2)):
+    for measure in MEASURES:
         together = measure(maps, region)
         assert together.shape == (2, 3)
         singly = [[measure(map, region) for map in row] for row in maps]
@@ -75,18 +74,6 @@ def test_iou_at_the_mean_by_hand():
     region = np.array([[True, False, False, True]])
     assert iou_at_mean(map, region) == pytest.approx(1 / 3)
     np.testing.assert_allclose(iou_at_mean(SEVENTH, np.eye(5, 7) > 0), 5 / 35)
-
-
-def test_iou_at_a_share_by_hand():
-    map = np.array([[4.0, 3.0, 3.0, 1.0]])
-    region = np.array([[True, True, False, False]])
-    assert iou_at_share(map, region, 0.25) == pytest.approx(1 / 2)
-    # Two of four places: the largest, and half of each of the two that tie.
-    assert iou_at_share(map, region, 0.5) == pytest.approx(1.5 / 2.5)
-    assert iou_at_share(map, region, 1.0) == pytest.approx(2 / 4)
-    assert iou_at_share(region.astype(float), region, 0.5) == 1
-    with pytest.raises(ValueError, match="share"):
-        iou_at_share(map, region, 0.0)
 
 
 def test_a_signed_map_has_the_energy_of_its_positive_part():
