@@ -73,7 +73,9 @@ def build_gallery(
     if not entries:
         raise DataError(f"none of the files in {source} can be shown; {unreadable[0]}")
     index = out / "index.html"
-    write_whole(index, _index(folder.resolve().name, entries, unreadable).encode())
+    # A page may be shown to others: it names files by their place in the folder.
+    lines = [line.removeprefix(f"{source}{os.sep}") for line in unreadable]
+    write_whole(index, _index(folder.resolve().name, entries, lines).encode())
     return Gallery(index, tuple(viewers), tuple(unreadable))
 
 

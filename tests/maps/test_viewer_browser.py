@@ -267,8 +267,8 @@ def test_small_but_real_differences_are_not_called_constant(viewer, tmp_path):
     viewer.settled()
     assert viewer.page.locator("#flags").is_hidden()
     viewer.press("k")
-    assert "less the mean" in viewer.page.inner_text("#kind option:checked")
     viewer.settled()
+    assert "less the mean" in viewer.page.inner_text("#kind option:checked")
     assert viewer.page.locator("#flags").is_hidden()
 
 
@@ -582,6 +582,14 @@ def test_a_tall_image_is_seen_whole(phone, tmp_path):
         left, right, top, bottom = phone.page.eval_on_selector_all(selector, RECTANGLES)[0]
         assert bottom - top <= most
         assert (bottom - top) / (right - left) == pytest.approx(500 / 120, rel=0.05)
+
+
+def test_borders_of_patches_are_drawn_where_there_is_room(phone, tmp_path):
+    for grid, hidden in (((14, 14), False), ((45, 45), True)):
+        save_viewer(tmp_path / "a.html", [record(grid=grid, layers=1, heads=1, size=(80, 80))])
+        phone.open(tmp_path / "a.html").page.focus("#overlay")
+        phone.settled()
+        assert phone.page.locator("#lines").is_hidden() == hidden
 
 
 def test_help_opens_at_its_top_with_close_in_sight(phone, example):

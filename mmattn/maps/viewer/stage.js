@@ -60,8 +60,11 @@ function drawPatches(view) {
     made.style.width = `${((columns * w) / size[1]) * 100}%`;
   };
   const lines = byId("lines");
+  lines.hidden = false;
   place(lines, 0, 0, ...grid);
   lines.style.backgroundSize = `${100 / grid[1]}% ${100 / grid[0]}%`;
+  // Borders of small patches would hide the map.
+  lines.hidden = lines.clientWidth / grid[1] < 10 || lines.clientHeight / grid[0] < 10;
   for (const [id, patch] of [["pinned", state.patch], ["pointed", preview.patch ?? null]]) {
     byId(id).hidden = patch === null;
     if (patch !== null) place(byId(id), Math.floor(patch / grid[1]), patch % grid[1], 1, 1);
