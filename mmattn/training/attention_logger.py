@@ -126,7 +126,7 @@ class AttentionLogger(L.Callback):
     ) -> None:
         """Draw the probe images where this many steps have passed."""
         step = trainer.global_step
-        if self.every_n_steps and step % self.every_n_steps == 0:
+        if self.every_n_steps and step and step % self.every_n_steps == 0:
             self._draw_chosen(trainer, pl_module)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -225,6 +225,9 @@ def file_names(keys: Sequence[str]) -> list[str]:
     names: list[str] = []
     for key in keys:
         name = "".join(c if c.isalnum() or c in "+-_." else "-" for c in key).removesuffix(".jpg")
-        name = name[-LONGEST_NAME:]
-        names.append(f"{name}-{len(names)}" if name in names else name)
+        name = short = name[-LONGEST_NAME:]
+        number = len(names)
+        while name in names:
+            name, number = f"{short}-{number}", number + 1
+        names.append(name)
     return names
