@@ -90,8 +90,7 @@ class RandomisedWeights:
 class ShuffledCaption:
     """What a method shows of the tokens of a caption, handed out to them in random order.
 
-    A map that belongs to its word is lost by this; one that all words share is not. The last token,
-    which ends the caption, keeps its own.
+    A map that belongs to its word is lost by this; one that all words share is not.
 
     Args:
         method: the method.
@@ -119,16 +118,16 @@ class ShuffledCaption:
 
 
 def shuffled_places(valid: Bool[Tensor, "B N T"], seed: int) -> Int[Tensor, "B N T"]:
-    """Return the places of each caption's tokens in random order; the last one and padding stay.
+    """Return the places of each caption's tokens in random order; padding stays.
 
     Drawn again, a few times, where all stay.
     """
     generator = torch.Generator().manual_seed(seed)
     order = torch.arange(valid.shape[-1]).expand(valid.shape).clone()
     for b, n in torch.cartesian_prod(*map(torch.arange, valid.shape[:2])).tolist():
-        moving = int(valid[b, n].sum()) - 1
+        moving = int(valid[b, n].sum())
         for _ in range(8):
-            drawn = torch.randperm(max(moving, 0), generator=generator)
+            drawn = torch.randperm(moving, generator=generator)
             if not torch.equal(drawn, drawn.sort().values):
                 order[b, n, : len(drawn)] = drawn
                 break

@@ -55,21 +55,26 @@ def test_random_weights_are_a_copy_s(captioner, batch):
 
 def test_a_shuffled_caption_has_its_own_maps_in_another_order(captioner, batch):
     order = shuffled_places(batch.valid, seed=5)
-    for row, valid, labels in zip(order[:, 0], batch.valid[:, 0], batch.labels[:, 0], strict=True):
+    for row, valid in zip(order[:, 0], batch.valid[:, 0], strict=True):
         count = int(valid.sum())
         assert sorted(row.tolist()) == list(range(5))
         assert row.tolist() != list(range(5))
-        assert row[count - 1 :].tolist() == list(range(count - 1, 5))  # the end token, padding
-        assert int(labels[row[count - 1]]) == 1
+        assert row[count:].tolist() == list(range(count, 5))  # padding
     assert torch.equal(order, shuffled_places(batch.valid, seed=5))
     maps, own = ShuffledCaption(RAW, seed=5)(captioner, batch), RAW(captioner, batch)
     for b, row in enumerate(order[:, 0].tolist()):
         assert torch.equal(maps[b, 0], own[b, 0, row])
 
 
+def test_the_last_token_is_shuffled_too():
+    """It may be a word: a caption need not hold its end token."""
+    orders = [shuffled_places(torch.ones(1, 1, 4, dtype=torch.bool), seed) for seed in range(20)]
+    assert {int(order[0, 0, -1]) for order in orders} == {0, 1, 2, 3}
+
+
 def test_a_caption_of_one_token_cannot_be_shuffled():
-    valid = torch.tensor([[[True, True, False]], [[False, False, False]]])
-    assert shuffled_places(valid, 0).tolist() == [[[0, 1, 2]], [[0, 1, 2]]]
+    valid = torch.tensor([[[True, False]], [[True, True]], [[False, False]]])
+    assert shuffled_places(valid, 0).tolist() == [[[0, 1]], [[1, 0]], [[0, 1]]]
 
 
 def test_another_caption_is_the_next_other_one_at_the_same_place(captioner, batch):
