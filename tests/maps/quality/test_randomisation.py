@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -68,6 +69,14 @@ def test_the_cascade_ends_at_the_randomised_model(captioner, batch):
     # The first layer's maps do not hear of the output and of the second block.
     assert [alike for _, alike in curve[:2]] == [1, 1]
     assert max(alike for _, alike in curve[2:]) < 0.9
+
+
+def test_maps_become_less_alike_on_average_the_more_is_random(captioner, batch):
+    curves = [cascade(captioner, batch, RawAttention([1]), seed) for seed in range(16)]
+    alike = np.array([[value for _, value in curve] for curve in curves]).mean(0)
+    assert alike[0] == 1  # the maps do not hear of the output
+    assert (np.diff(alike) < 0.05).all()  # as near to monotone as 16 draws get
+    assert abs(alike[-1]) < 0.25
 
 
 def test_a_method_that_ignores_the_model_stays_alike(captioner, batch):
