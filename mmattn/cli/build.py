@@ -6,7 +6,12 @@ import lightning as L
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import (
+    LearningRateMonitor,
+    ModelCheckpoint,
+    RichProgressBar,
+    WeightAveraging,
+)
 from omegaconf import DictConfig
 
 from mmattn.captioner import Captioner
@@ -63,6 +68,8 @@ def build_trainer(config: DictConfig) -> L.Trainer:
     if not loggers:
         idle.append(LearningRateMonitor)
     built = [build(part, f"callbacks.{name}") for name, part in (config.callbacks or {}).items()]
+    # Averaged weights leave last, so that what others draw and measure is of them.
+    built.sort(key=lambda callback: isinstance(callback, WeightAveraging))
     partial = instantiate(config.trainer, _partial_=True, _convert_="all")
     try:
         return partial(

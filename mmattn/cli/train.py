@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mmattn.cli import schema
 from mmattn.cli.command_line import flags_first, sets_key
 from mmattn.cli.hydra_parts import check_hydra_parts
+from mmattn.cli.plain_command import mistakes_in_one_line
 from mmattn.cli.suggest import explain
 from mmattn.errors import UserError
 
@@ -58,15 +59,19 @@ def main() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     sys.argv[1:] = flags_first(sys.argv[1:])
     check_hydra_parts()
-    try:
-        train()
-    # Hydra's own, all of them: what a job raises does not get here, but for mistakes in a sweep.
-    except MISTAKES as error:
-        end(error)
-    except ValueError as error:
-        end(UserError(message(error)))
-    except OSError as error:
-        end(UserError(f"cannot make the run directory ({error}): choose another paths.log_dir=…"))
+    with mistakes_in_one_line():
+        try:
+            train()
+        # Hydra's own, all of them: what a job raises does not get here, but mistakes in a sweep.
+        except MISTAKES as error:
+            end(error)
+        except ValueError as error:
+            end(UserError(message(error)))
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            no_folder = f"cannot make the run directory ({error})"
+            end(UserError(f"{no_folder}: choose another paths.log_dir=…"))
 
 
 def end(error: Exception) -> NoReturn:

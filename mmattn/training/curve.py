@@ -1,6 +1,7 @@
 """The training curve of a run as one picture: losses on the left, validation on the right."""
 
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -8,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mmattn.maps.png import save_png
+from mmattn.training.best_effort import BestEffort
 
 Series = dict[str, list[tuple[int, float]]]  # name -> (step, value), in the order of the steps
 
@@ -15,7 +17,7 @@ Series = dict[str, list[tuple[int, float]]]  # name -> (step, value), in the ord
 class TrainingCurve(L.Callback):
     """Draws loss and validation scores over the steps to `path` after each validation.
 
-    A resumed run draws what happened since it was resumed; the loggers have all of it.
+    A resumed run goes on with the curves of its checkpoint.
 
     Args:
         path: the PNG file.
@@ -25,6 +27,16 @@ class TrainingCurve(L.Callback):
     def __init__(self, path: str, scores: list[str]):
         self.path, self.scores = Path(path), scores
         self._series: Series = {name: [] for name in ("train/loss", "val/loss", *scores)}
+        self._disk = BestEffort()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the curves so far, as plain numbers."""
+        return {"series": {name: list(points) for name, points in self._series.items()}}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the curves of a checkpoint; scores that are not drawn here are left out."""
+        for name in self._series:
+            self._series[name] = [(step, y) for step, y in state_dict["series"].get(name, [])]
 
     def on_train_batch_end(
         self,
@@ -43,7 +55,8 @@ class TrainingCurve(L.Callback):
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
         self._note(trainer, ["val/loss", *self.scores])
-        save_png(self.path, draw(self._series, self.scores))
+        with self._disk.at(self.path):
+            save_png(self.path, draw(self._series, self.scores))
 
     def _note(self, trainer: L.Trainer, names: list[str]) -> None:
         for name in names:

@@ -1,10 +1,17 @@
 import pytest
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import (
+    EMAWeightAveraging,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    RichProgressBar,
+)
 from omegaconf import OmegaConf
 
 from mmattn.cli.build import build, build_trainer
 from mmattn.cli.run import callbacks
 from mmattn.errors import ConfigError, UserError
+from mmattn.training.attention_logger import AttentionLogger
+from mmattn.training.head_statistics import HeadStatisticsLogger
 
 
 def names(callbacks):
@@ -67,3 +74,11 @@ def test_wandb_is_not_told_what_it_warns_of(composed, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     (logger,) = build_trainer(composed("trainer.accelerator=cpu", "logger=wandb")).loggers
     assert "anonymous" not in logger._wandb_init
+
+
+@pytest.mark.parametrize("order", ["[default,ema]", "[ema,default]"])
+def test_averaged_weights_leave_after_what_looks_at_them(composed, order):
+    trainer = build_trainer(composed("trainer.accelerator=cpu", f"callbacks={order}"))
+    order = [type(callback) for callback in callbacks(trainer)]
+    assert order.index(EMAWeightAveraging) > order.index(AttentionLogger)
+    assert order.index(EMAWeightAveraging) > order.index(HeadStatisticsLogger)

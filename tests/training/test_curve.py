@@ -3,6 +3,7 @@ from unittest.mock import MagicMock
 import lightning as L
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from mmattn.training.curve import TrainingCurve, draw
@@ -56,3 +57,24 @@ def test_more_points_give_another_picture():
     more = draw({"train/loss": [(1, 1.0), (9, 0.1)], "val/loss": [], "s": [(9, 0.5)]}, ["s"])
     assert few.shape == more.shape
     assert not np.array_equal(few, more)
+
+
+def test_a_resumed_run_goes_on_with_its_curves(curve, tmp_path):
+    curve.on_train_batch_end(trainer(10, train__loss=1.0), TASK, None, None, 0)
+    curve.on_validation_end(trainer(10, val__loss=0.5, val__exact_match=0.25), TASK)
+    torch.save(curve.state_dict(), tmp_path / "state")
+    resumed = TrainingCurve(str(tmp_path / "curve.png"), ["val/exact_match", "val/bleu_4"])
+    resumed.load_state_dict(torch.load(tmp_path / "state", weights_only=True))
+    resumed.on_train_batch_end(trainer(20, train__loss=0.4), TASK, None, None, 0)
+    assert resumed._series["train/loss"] == [(10, 1.0), (20, 0.4)]
+    assert resumed._series["val/exact_match"] == [(10, 0.25)]
+    assert resumed._series["val/bleu_4"] == []
+
+
+def test_a_disk_that_fails_does_not_end_the_run(tmp_path, caplog):
+    (tmp_path / "file").touch()
+    curve = TrainingCurve(str(tmp_path / "file" / "curve.png"), [])
+    for step in (5, 10):
+        curve.on_validation_end(trainer(step, val__loss=0.5), TASK)
+    (said,) = caplog.messages
+    assert "curve.png is not written" in said
