@@ -228,6 +228,8 @@ def test_a_run_and_its_report(tmp_path, options):
     (folder,) = tmp_path.glob("logs/caption/runs/*")
     results = json.loads((folder / "results.json").read_text())
     assert all(math.isfinite(value) for value in results.values())
+    if options:  # a report is of the model as it was written
+        return
     call = "from mmattn.cli.main import main; main()"
     report = ["attention-report", "--model", str(folder), "--limit", "12", "--perturbed", "2"]
     on = [run(tmp_path, "-c", call, *report, "--device", device) for device in ("cpu", "cuda")]
