@@ -46,10 +46,11 @@ class Stepper:
         self.blocks = cast("list[Block]", list(model.text.blocks))
         batch, device = len(image.tokens), image.tokens.device
         self.images = torch.arange(batch, device=device)  # whose rows are still computed
-        self.cache = [self._buffer(block, batch, max_length) for block in self.blocks]
+        self.max_length = max_length
+        self.cache: list[KeyValues] = []  # made by the first step, which knows autocast's type
         self.seen = torch.zeros(batch, rows, max_length * rows, dtype=torch.bool, device=device)
-        self.listener = listener
-        self._all_memory, self._queries = self.memory, self._query_buffers(batch, max_length)
+        self.listener, self._all_memory = listener, self.memory
+        self._queries: dict[int, Tensor] = {}  # by layer
 
     def step(
         self, tokens: Int[Tensor, "B K"], parents: Int[Tensor, "B K"] | None = None
@@ -88,12 +89,13 @@ class Stepper:
             return
         rows = torch.arange(len(paths), device=paths.device)[:, None, None]
         times = torch.arange(paths.shape[-1], device=paths.device).expand_as(paths)
-        for layer, queries in enumerate(self._queries):
+        for layer, (k, v) in enumerate(self._all_memory):
             tap = self.listener.at("text", layer).tap("cross")
-            if queries is None or tap is None:
+            if tap is None:
                 continue
-            q = queries[rows, times, paths].flatten(1, 2).transpose(1, 2)  # [B, H, N·T, K]
-            k, v = self._all_memory[layer]
+            q = (
+                self._queries[layer][rows, times, paths].flatten(1, 2).transpose(1, 2)
+            )  # [B, H, N·T, K]
             tap.record(AttentionCall(q, k, v, attend(q, k, v)))
 
     def _block(
@@ -108,6 +110,8 @@ class Stepper:
         start, end = place
         branch = block.self_norm(x) if block.pre_norm else x
         new = block.self_attention.kv(branch, rotation)
+        if layer == len(self.cache):
+            self.cache.append(KeyValues(self._room(new.k), self._room(new.v)))
         keys, values = self.cache[layer]
         keys[:, :, start:end], values[:, :, start:end] = new.k, new.v
         q = block.self_attention.queries(branch, rotation)
@@ -116,29 +120,24 @@ class Stepper:
         x = block.join(x, branch, block.self_residual, block.self_norm)
         branch = block.cross_norm(x) if block.pre_norm else x
         q = block.cross_attention.queries(branch)
-        queries = self._queries[layer]
-        if queries is not None:
-            queries[self.images, self.length] = q.transpose(1, 2)
+        self._keep_queries(layer, q)
         branch = merged(block.cross_attention, attend(q, *self.memory[layer]))
         x = block.join(x, branch, block.cross_residual, block.cross_norm)
         branch = block.mlp(block.mlp_norm(x) if block.pre_norm else x)
         return block.join(x, branch, block.mlp_residual, block.mlp_norm)
 
-    def _buffer(self, block: Block, batch: int, max_length: int) -> KeyValues:
-        attention = block.self_attention
-        weight = attention.to_kv.weight
-        shape = (batch, attention.kv_heads, max_length * self.rows, attention.head_dim)
-        return KeyValues(weight.new_zeros(shape), weight.new_zeros(shape))
+    def _room(self, new: Float[Tensor, "B G K W"]) -> Float[Tensor, "B G TK W"]:
+        """Return room for what all steps add."""
+        return new.new_zeros(*new.shape[:2], self.max_length * self.rows, new.shape[-1])
 
-    def _query_buffers(self, batch: int, max_length: int) -> list[Tensor | None]:
-        """Return room for the queries [B, T, K, H, width] of the layers that are listened to."""
-        buffers: list[Tensor | None] = []
-        for layer, block in enumerate(self.blocks):
-            attention = block.cross_attention
-            wanted = self.listener and self.listener.at("text", layer).tap("cross")
-            shape = (batch, max_length, self.rows, attention.heads, attention.head_dim)
-            buffers.append(attention.to_q.weight.new_zeros(shape) if wanted else None)
-        return buffers
+    def _keep_queries(self, layer: int, q: Float[Tensor, "B H K W"]) -> None:
+        """Keep the queries of a layer that is listened to, as [B, T, K, H, W] of all images."""
+        if self.listener is None or self.listener.at("text", layer).tap("cross") is None:
+            return
+        if layer not in self._queries:
+            shape = (len(q), self.max_length, self.rows, q.shape[1], q.shape[3])
+            self._queries[layer] = q.new_zeros(shape)
+        self._queries[layer][self.images, self.length] = q.transpose(1, 2)
 
 
 def merged(attention: Attention, out: Float[Tensor, "B H K W"]) -> Float[Tensor, "B K D"]:

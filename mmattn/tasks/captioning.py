@@ -14,7 +14,8 @@ from torch.optim import Optimizer
 from mmattn.batch import IGNORE, CaptionBatch, ImageTokens
 from mmattn.captioner import Captioner
 from mmattn.data.tokenizer import CaptionTokenizer
-from mmattn.decoding.greedy import Decoded, greedy
+from mmattn.decoding.decoded import Decoded
+from mmattn.decoding.greedy import Greedy
 from mmattn.errors import CheckpointError, ConfigError
 from mmattn.metrics.collection import CaptionScores
 from mmattn.tasks.optimisation import parameter_groups
@@ -120,7 +121,7 @@ class CaptioningTask(L.LightningModule):
 
     def decode(self, image: ImageTokens) -> Decoded:
         """Return one greedily decoded caption for each encoded image, as tokens."""
-        return greedy(
+        return Greedy()(
             self.model,
             image,
             begin_id=self.tokenizer.begin_id,
@@ -205,7 +206,7 @@ class CaptioningTask(L.LightningModule):
         }
         self.log_dict(metrics, batch_size=len(targets), sync_dist=True, add_dataloader_idx=False)
         references = [list(captions) for captions in batch.references]
-        captions = [self.tokenizer.decode(row) for row in self.decode(image).tokens.tolist()]
+        captions = [self.tokenizer.decode(row) for row in self.decode(image).tokens[:, 0].tolist()]
         scores.update(list(batch.keys), references, captions)
 
     def _log_scores(self, prefix: str, scores: CaptionScores) -> None:

@@ -82,7 +82,8 @@ def look(
     recorder = Recorder(["text.*.cross", *SELF_ATTENTION * self_attention])
     with looking(task):
         image = task.model.encode_batch(batch, recorder)
-        captions = [task.tokenizer.until_end(row) for row in task.decode(image).tokens.tolist()]
+        tokens = task.decode(image).tokens[:, 0].tolist()
+        captions = [task.tokenizer.until_end(row) for row in tokens]
         written = batch.with_captions(captions, task.tokenizer.begin_id)
         task.model.decode(image, written.tokens, recorder)
         maps = [method(task.model, written)[:, 0].float().cpu().numpy() for method in methods]

@@ -6,7 +6,7 @@ import torch
 from mmattn.batch import ImageTokens
 from mmattn.blocks import BlockOptions
 from mmattn.captioner import Captioner
-from mmattn.decoding.greedy import greedy, most_probable
+from mmattn.decoding.greedy import Greedy
 from mmattn.patches import LinearPatches
 from mmattn.text import TextTransformer
 from mmattn.vision import VisionTransformer
@@ -46,7 +46,9 @@ def plain_greedy(model: Captioner, image: torch.Tensor) -> list[tuple[int, float
 
 
 def decode(model: Captioner, images: torch.Tensor, max_length: int = LONGEST):
-    return greedy(model, model.encode(images), begin_id=BEGIN, end_id=END, max_length=max_length)
+    image = model.encode(images)
+    decoded = Greedy()(model, image, begin_id=BEGIN, end_id=END, max_length=max_length)
+    return decoded.tokens[:, 0], decoded.log_probs[:, 0]
 
 
 @pytest.mark.parametrize("position", ["learned", "sinusoidal", "rotary"])
@@ -56,7 +58,7 @@ def test_cached_decoding_of_a_batch_equals_uncached_decoding_of_each_image(posit
     lengths = {len(caption) for caption in expected}
     assert len(lengths) > 1  # some rows end before others
     decoded = decode(model, images)
-    assert decoded.tokens.shape == decoded.log_probs.shape == (6, max(lengths))
+    assert decoded[0].shape == decoded[1].shape == (6, max(lengths))
     for tokens, log_probs, caption in zip(*decoded, expected, strict=True):
         end = len(caption)
         assert tokens[:end].tolist() == [token for token, _ in caption]
@@ -83,7 +85,7 @@ def test_decoding_stops_at_its_maximum_length(max_length):
     model, images = make_captioner("learned"), make_images()
     tokens, log_probs = decode(model, images, max_length)
     assert tokens.shape == (6, max_length)
-    assert torch.equal(tokens, decode(model, images).tokens[:, :max_length])
+    assert torch.equal(tokens, decode(model, images)[0][:, :max_length])
     assert log_probs.shape == (6, max_length)
 
 
@@ -103,7 +105,7 @@ def test_nothing_is_recorded_for_a_backward_pass():
     model = make_captioner("learned")
     image = model.encode(make_images())
     assert image.tokens.requires_grad
-    decoded = greedy(model, image, begin_id=BEGIN, end_id=END, max_length=2)
+    decoded = Greedy()(model, image, begin_id=BEGIN, end_id=END, max_length=2)
     assert not decoded.log_probs.requires_grad
 
 
@@ -116,29 +118,12 @@ def test_a_table_of_positions_that_is_too_short_is_named():
         decode(model, make_images(), LONGEST + 1)
 
 
-def test_an_ended_row_repeats_the_end_token_at_no_cost():
-    logits = torch.tensor([[0.0, 1.0, 3.0], [2.0, 0.0, 0.0], [0.0, 0.0, 5.0]])
-    ended = torch.tensor([False, False, True])
-    tokens, log_probs = most_probable(logits, ended, END)
-    assert tokens.tolist() == [2, 0, END]
-    expected = torch.stack([logits.log_softmax(-1)[0, 2], logits.log_softmax(-1)[1, 0]])
-    torch.testing.assert_close(log_probs[:2], expected)
-    assert log_probs[2] == 0
-
-
-def test_log_probs_of_low_precision_scores_are_float32():
-    logits = torch.tensor([[0.0, 1.0, 3.0]]).bfloat16()
-    _, log_probs = most_probable(logits, torch.tensor([False]), END)
-    assert log_probs.dtype == torch.float32
-    torch.testing.assert_close(log_probs, logits.float().log_softmax(-1)[:, 2])
-
-
 def test_images_do_not_reach_each_other():
     model, images = make_captioner("rotary"), make_images()
     image = model.encode(images)
     alone = ImageTokens(image.tokens[2:3], image.grid, image.prefix)
-    one = greedy(model, alone, begin_id=BEGIN, end_id=END, max_length=LONGEST)
+    one = Greedy()(model, alone, begin_id=BEGIN, end_id=END, max_length=LONGEST)
     tokens, log_probs = decode(model, images)
-    length = one.tokens.shape[1]
-    assert torch.equal(tokens[2:3, :length], one.tokens)
-    torch.testing.assert_close(log_probs[2:3, :length], one.log_probs, atol=1e-5, rtol=0)
+    length = one.tokens.shape[-1]
+    assert torch.equal(tokens[2:3, :length], one.tokens[:, 0])
+    torch.testing.assert_close(log_probs[2:3, :length], one.log_probs[:, 0], atol=1e-5, rtol=0)

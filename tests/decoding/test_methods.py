@@ -11,7 +11,7 @@ from mmattn.batch import ImageTokens
 from mmattn.blocks import BlockOptions
 from mmattn.captioner import Captioner
 from mmattn.decoding.beam import BeamSearch
-from mmattn.decoding.rows import write_rows
+from mmattn.decoding.greedy import Greedy
 from mmattn.decoding.rules import (
     Forbidden,
     MinLength,
@@ -242,17 +242,10 @@ def test_beam_search_ends_at_its_maximum_length(model, images, max_length):
     check(found, expected, lambda text: text.ranked(1.0))
 
 
-def likeliest(scores, images, step):
-    return scores.argmax(-1)
-
-
 @pytest.mark.parametrize("rules", RULES)
 def test_greedy_decoding(model, images, rules):
     expected = [[greedy(model, image, LONGEST, RULES[rules])] for image in images]
-    found = write_rows(
-        *(model, encoded(model, images), 1, likeliest),
-        **{"begin_id": BEGIN, "end_id": END, "max_length": LONGEST, "rules": RULES[rules]},
-    )
+    found = decode(Greedy(), model, images, RULES[rules])
     check(found, expected, lambda text: sum(text.log_probs) / len(text.log_probs))
 
 
@@ -334,6 +327,7 @@ def test_what_is_drawn_does_not_depend_on_the_batch(model, images):
 
 
 METHODS = {
+    "greedy": Greedy(),
     "beams": BEAMS["four"],
     "groups": BEAMS["groups"],
     "samples": SAMPLINGS["plain"],

@@ -159,7 +159,7 @@ def test_validation_figures_do_not_depend_on_the_batches(eval_batch_size):
     references = [list(val.captions(i)) for i in range(len(val))]
     batch = data.evaluation_batch(val, range(len(val)))
     captions = [
-        task.tokenizer.decode(row) for row in task.decode(task.encode(batch)).tokens.tolist()
+        task.tokenizer.decode(row) for row in task.decode(task.encode(batch)).tokens[:, 0].tolist()
     ]
     scores = score_captions(references, captions)
     assert logged["val/cider"] == pytest.approx(scores["CIDEr"], abs=1e-6)
