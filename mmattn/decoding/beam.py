@@ -41,7 +41,7 @@ class Beams:
     def start(cls, images: int, rows: int, device: torch.device) -> "Beams":
         """Return empty captions: of equal rows only the first counts."""
         none = torch.zeros(images, rows, 0, dtype=torch.long, device=device)
-        scores = torch.full((images, rows), float("-inf"), device=device)
+        scores = torch.full((images, rows), float("-inf"), dtype=torch.float32, device=device)
         scores[:, 0] = 0.0
         return cls(none, none.float(), none, scores)
 
@@ -297,9 +297,10 @@ def stacked(
         rows = [[list(getattr(h, name)) for h in found] for found in captions]
         return [[row + [fill] * (longest - len(row)) for row in found] for found in rows]
 
+    real = {"dtype": torch.float32, "device": device}  # whatever the default is now
     decoded = Decoded(
         torch.tensor(padded("tokens", end_id), device=device),
-        torch.tensor(padded("log_probs", 0.0), device=device),
-        torch.tensor([[h.score for h in found] for found in captions], device=device),
+        torch.tensor(padded("log_probs", 0.0), **real),
+        torch.tensor([[h.score for h in found] for found in captions], **real),
     )
     return decoded, torch.tensor(padded("path", 0), device=device)

@@ -41,7 +41,7 @@ def write_rows(
     stepper, device = Stepper(model, image, rows, max_length, listener), image.tokens.device
     images = len(image.tokens)
     tokens = torch.full((images, rows, max_length), end_id, device=device)
-    log_probs = torch.zeros(images, rows, max_length, device=device)
+    log_probs = torch.zeros(images, rows, max_length, dtype=torch.float32, device=device)
     lengths = torch.zeros(images, rows, dtype=torch.long, device=device)
     newest = torch.full((images, rows), begin_id, device=device)
     for step in range(max_length):

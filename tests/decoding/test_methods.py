@@ -1,5 +1,6 @@
 """Every decoding method writes what its plain, uncached, one-image twin writes."""
 
+import copy
 import math
 from collections import Counter
 from dataclasses import dataclass
@@ -400,3 +401,14 @@ def test_rules_that_leave_nothing_are_refused(model, images):
         decode(BeamSearch(), model, images, nothing)
     with pytest.raises(ValueError, match="max_length=0"):
         decode(BeamSearch(), model, images, max_length=0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_scores_are_float32_whatever_the_default_type(model, images, method):
+    model = copy.deepcopy(model).bfloat16()
+    torch.set_default_dtype(torch.bfloat16)  # as Lightning does for precision=bf16-true
+    try:
+        found = decode(METHODS[method], model, images.bfloat16())
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found.log_probs.dtype == found.scores.dtype == torch.float32
