@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mmattn.batch import ImageTokens
 from mmattn.captioner import Captioner
-from mmattn.decoding.decoded import Decoded, check_length
+from mmattn.decoding.decoded import Decoded, Limits
 from mmattn.decoding.rules import Rule, obey
 from mmattn.decoding.stepper import Stepper
 from mmattn.taps import Listener
@@ -136,10 +136,7 @@ class BeamSearch:
         self,
         model: Captioner,
         image: ImageTokens,
-        *,
-        begin_id: int,
-        end_id: int,
-        max_length: int,
+        limits: Limits,
         rules: Sequence[Rule] = (),
         listener: Listener | None = None,
     ) -> Decoded:
@@ -148,25 +145,21 @@ class BeamSearch:
         Args:
             model: in evaluation mode.
             image: the encoded images.
-            begin_id: the token that every text begins with; it is not returned.
-            end_id: the token that ends a text.
-            max_length: the most tokens, the end token included.
+            limits: where texts begin and end.
             rules: on what may follow, applied to log-probabilities.
             listener: hears the cross-attention by which the captions were written.
 
         Raises:
             ValueError: where the rules leave fewer captions than are to be returned.
         """
-        check_length(max_length)
-        stepper = Stepper(model, image, self.beams, max_length, listener)
-        search = _Search(self, stepper, end_id, max_length, rules)
-        finished = search.run(begin_id)
+        stepper = Stepper(model, image, self.beams, limits.max_length, listener)
+        finished = _Search(self, stepper, limits, rules).run()
         best = [sorted(found, key=lambda h: -h.score)[: self.returned] for found in finished]
         if any(len(found) < self.returned for found in best):
             raise ValueError(
                 f"the rules leave an image with fewer than returned={self.returned} captions"
             )
-        decoded, paths = stacked(best, end_id, image.tokens.device)
+        decoded, paths = stacked(best, limits.end_id, image.tokens.device)
         stepper.report(paths)
         return decoded
 
@@ -178,12 +171,10 @@ class _Search:
         self,
         options: BeamSearch,
         stepper: Stepper,
-        end_id: int,
-        max_length: int,
+        limits: Limits,
         rules: Sequence[Rule],
     ):
-        self.options, self.stepper, self.end_id = options, stepper, end_id
-        self.max_length, self.rules = max_length, rules
+        self.options, self.stepper, self.limits, self.rules = options, stepper, limits, rules
         self.size = options.beams // options.groups
         images = len(stepper.images)
         self.ids = list(range(images))  # the images that are still computed
@@ -192,14 +183,14 @@ class _Search:
             [Finished(self.size) for _ in range(options.groups)] for _ in range(images)
         ]
 
-    def run(self, begin_id: int) -> list[list[Hypothesis]]:
+    def run(self) -> list[list[Hypothesis]]:
         """Return what has ended, for each image."""
         options, device = self.options, self.stepper.seen.device
         images = len(self.ids)
-        newest = torch.full((images, options.beams), begin_id, device=device)
+        newest = torch.full((images, options.beams), self.limits.begin_id, device=device)
         groups = [Beams.start(images, self.size, device) for _ in range(options.groups)]
         parents = None
-        for _ in range(self.max_length):
+        for _ in range(self.limits.max_length):
             logits = self.stepper.step(newest, parents).float()
             total = logits.logsumexp(-1, keepdim=True)
             counts = torch.zeros_like(logits[:, 0]) if options.diversity else None
@@ -230,7 +221,7 @@ class _Search:
         counts: Float[Tensor, "A V"] | None,
     ) -> Beams:
         """Choose what goes on in one group, and keep what ends."""
-        first, last = group * self.size, beams.tokens.shape[-1] + 1 == self.max_length
+        first, last = group * self.size, beams.tokens.shape[-1] + 1 == self.limits.max_length
         ranked = logits  # as good as log-probabilities to find the best of a row
         if self.rules or counts is not None:
             ranked = obey(self.rules, logits - total, beams.tokens) + total
@@ -244,7 +235,7 @@ class _Search:
             torch.arange(len(rows), device=rows.device)[:, None], rows, tokens
         ]
         candidates = beams.extend(rows, tokens, spoken, scores, first)
-        ends = tokens == self.end_id
+        ends = tokens == self.limits.end_id
         self.collect(group, candidates, torch.ones_like(ends) if last else ends)
         going = ends.to(torch.uint8).sort(dim=-1, stable=True).indices[:, : self.size]
         return picked(candidates, going, ends)
@@ -264,7 +255,9 @@ class _Search:
                         tuple(candidates.path[place, rank].tolist()),
                     )
                 )
-        best = candidates.scores.masked_fill(candidates.tokens[..., -1] == self.end_id, -torch.inf)
+        best = candidates.scores.masked_fill(
+            candidates.tokens[..., -1] == self.limits.end_id, -torch.inf
+        )
         possible = (best.amax(-1) / length**self.options.length_penalty).tolist()
         for place, image in enumerate(self.ids):
             finished = self.finished[image][group]

@@ -1,9 +1,28 @@
-"""What every decoding method returns, and what it is told of the vocabulary."""
+"""What every decoding method is told of a text's limits, and what it returns."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from jaxtyping import Float, Int
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Where a text begins and ends.
+
+    begin_id: the token that every text begins with; it is not returned. end_id: the token that ends
+    a text. max_length: the most tokens, the end token included. Raises ValueError where that leaves
+    no token.
+    """
+
+    begin_id: int
+    end_id: int
+    max_length: int
+
+    def __post_init__(self):
+        if self.max_length < 1:
+            raise ValueError(f"max_length={self.max_length}: a caption has at least one token")
 
 
 class Decoded(NamedTuple):
@@ -17,9 +36,3 @@ class Decoded(NamedTuple):
     tokens: Int[Tensor, "B N T"]
     log_probs: Float[Tensor, "B N T"]
     scores: Float[Tensor, "B N"]
-
-
-def check_length(max_length: int) -> None:
-    """Raise ValueError where a caption could have no token."""
-    if max_length < 1:
-        raise ValueError(f"max_length={max_length}: a caption has at least one token")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mmattn.batch import ImageTokens
 from mmattn.captioner import Captioner
-from mmattn.decoding.decoded import Decoded
+from mmattn.decoding.decoded import Decoded, Limits
 from mmattn.decoding.rows import write_rows
 from mmattn.decoding.rules import Rule
 from mmattn.taps import Listener
@@ -22,25 +22,12 @@ class Greedy:
         self,
         model: Captioner,
         image: ImageTokens,
-        *,
-        begin_id: int,
-        end_id: int,
-        max_length: int,
+        limits: Limits,
         rules: Sequence[Rule] = (),
         listener: Listener | None = None,
     ) -> Decoded:
         """Write captions of encoded images; see `BeamSearch` for what is asked."""
-        return write_rows(
-            model,
-            image,
-            1,
-            most_probable,
-            begin_id=begin_id,
-            end_id=end_id,
-            max_length=max_length,
-            rules=rules,
-            listener=listener,
-        )
+        return write_rows(model, image, 1, most_probable, limits, rules=rules, listener=listener)
 
 
 def most_probable(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mmattn.batch import ImageTokens
 from mmattn.captioner import Captioner
-from mmattn.decoding.decoded import Decoded, check_length
+from mmattn.decoding.decoded import Decoded, Limits
 from mmattn.decoding.rules import Rule, obey
 from mmattn.decoding.stepper import Stepper
 from mmattn.taps import Listener
@@ -23,27 +23,25 @@ def write_rows(
     image: ImageTokens,
     rows: int,
     choose: Choice,
+    limits: Limits,
     *,
-    begin_id: int,
-    end_id: int,
-    max_length: int,
     rules: Sequence[Rule] = (),
     listener: Listener | None = None,
     best: int | None = None,
 ) -> Decoded:
     """Write `rows` captions of each image, a token at a time.
 
-    Stops when every caption has ended, or after `max_length` tokens, the end token included. A
-    caption's score is the mean log-probability of its tokens; the `best` ones are returned, all in
-    the order of the rows if None. Raises ValueError where the rules leave no token.
+    Stops when every caption has ended or is as long as may be. A caption's score is the mean
+    log-probability of its tokens; the `best` ones are returned, all in the order of the rows if
+    None. Raises ValueError where the rules leave no token.
     """
-    check_length(max_length)
+    end_id, max_length = limits.end_id, limits.max_length
     stepper, device = Stepper(model, image, rows, max_length, listener), image.tokens.device
     images = len(image.tokens)
     tokens = torch.full((images, rows, max_length), end_id, device=device)
     log_probs = torch.zeros(images, rows, max_length, dtype=torch.float32, device=device)
     lengths = torch.zeros(images, rows, dtype=torch.long, device=device)
-    newest = torch.full((images, rows), begin_id, device=device)
+    newest = torch.full((images, rows), limits.begin_id, device=device)
     for step in range(max_length):
         ids = stepper.images
         logits = stepper.step(newest).float()

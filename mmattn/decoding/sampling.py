@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmattn.batch import ImageTokens
 from mmattn.captioner import Captioner
-from mmattn.decoding.decoded import Decoded
+from mmattn.decoding.decoded import Decoded, Limits
 from mmattn.decoding.rows import write_rows
 from mmattn.decoding.rules import NEVER, Rule
 from mmattn.taps import Listener
@@ -64,10 +64,7 @@ class Sampling:
         self,
         model: Captioner,
         image: ImageTokens,
-        *,
-        begin_id: int,
-        end_id: int,
-        max_length: int,
+        limits: Limits,
         rules: Sequence[Rule] = (),
         listener: Listener | None = None,
         first: int = 0,
@@ -76,7 +73,7 @@ class Sampling:
 
         `first` is the first image's place among all that are captioned in several batches.
         """
-        drawn = self.uniforms(len(image.tokens), max_length, first).to(image.tokens.device)
+        drawn = self.uniforms(len(image.tokens), limits.max_length, first).to(image.tokens.device)
 
         def choose(scores: Tensor, images: Tensor, step: int) -> Tensor:
             return drawn_tokens(self.cut(scores / self.temperature), drawn[images, :, step])
@@ -86,9 +83,7 @@ class Sampling:
             image,
             self.samples,
             choose,
-            begin_id=begin_id,
-            end_id=end_id,
-            max_length=max_length,
+            limits,
             rules=rules,
             listener=listener,
             best=self.returned,

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from mmattn.batch import IGNORE, CaptionBatch, ImageTokens
 from mmattn.captioner import Captioner
 from mmattn.data.tokenizer import CaptionTokenizer
-from mmattn.decoding.decoded import Decoded
+from mmattn.decoding.decoded import Decoded, Limits
 from mmattn.decoding.greedy import Greedy
 from mmattn.errors import CheckpointError, ConfigError
 from mmattn.metrics.collection import CaptionScores
@@ -121,13 +121,9 @@ class CaptioningTask(L.LightningModule):
 
     def decode(self, image: ImageTokens) -> Decoded:
         """Return one greedily decoded caption for each encoded image, as tokens."""
-        return Greedy()(
-            self.model,
-            image,
-            begin_id=self.tokenizer.begin_id,
-            end_id=self.tokenizer.end_id,
-            max_length=self.max_length,
-        )
+        tokenizer = self.tokenizer
+        limits = Limits(tokenizer.begin_id, tokenizer.end_id, self.max_length)
+        return Greedy()(self.model, image, limits)
 
     def configure_optimizers(self) -> Any:
         """Build the optimiser over decaying and other parameters, and its schedule per step."""

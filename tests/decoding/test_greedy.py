@@ -6,6 +6,7 @@ import torch
 from mmattn.batch import ImageTokens
 from mmattn.blocks import BlockOptions
 from mmattn.captioner import Captioner
+from mmattn.decoding.decoded import Limits
 from mmattn.decoding.greedy import Greedy
 from mmattn.patches import LinearPatches
 from mmattn.text import TextTransformer
@@ -47,7 +48,7 @@ def plain_greedy(model: Captioner, image: torch.Tensor) -> list[tuple[int, float
 
 def decode(model: Captioner, images: torch.Tensor, max_length: int = LONGEST):
     image = model.encode(images)
-    decoded = Greedy()(model, image, begin_id=BEGIN, end_id=END, max_length=max_length)
+    decoded = Greedy()(model, image, Limits(BEGIN, END, max_length))
     return decoded.tokens[:, 0], decoded.log_probs[:, 0]
 
 
@@ -105,7 +106,7 @@ def test_nothing_is_recorded_for_a_backward_pass():
     model = make_captioner("learned")
     image = model.encode(make_images())
     assert image.tokens.requires_grad
-    decoded = Greedy()(model, image, begin_id=BEGIN, end_id=END, max_length=2)
+    decoded = Greedy()(model, image, Limits(BEGIN, END, 2))
     assert not decoded.log_probs.requires_grad
 
 
@@ -122,7 +123,7 @@ def test_images_do_not_reach_each_other():
     model, images = make_captioner("rotary"), make_images()
     image = model.encode(images)
     alone = ImageTokens(image.tokens[2:3], image.grid, image.prefix)
-    one = Greedy()(model, alone, begin_id=BEGIN, end_id=END, max_length=LONGEST)
+    one = Greedy()(model, alone, Limits(BEGIN, END, LONGEST))
     tokens, log_probs = decode(model, images)
     length = one.tokens.shape[-1]
     assert torch.equal(tokens[2:3, :length], one.tokens[:, 0])

@@ -12,6 +12,7 @@ from mmattn.batch import ImageTokens
 from mmattn.blocks import BlockOptions
 from mmattn.captioner import Captioner
 from mmattn.decoding.beam import BeamSearch
+from mmattn.decoding.decoded import Limits
 from mmattn.decoding.greedy import Greedy
 from mmattn.decoding.rules import (
     Forbidden,
@@ -174,8 +175,7 @@ def images() -> torch.Tensor:
 
 @torch.no_grad()
 def decode(method, model, images, rules=(), listener=None, max_length=LONGEST):
-    limits = {"begin_id": BEGIN, "end_id": END, "max_length": max_length}
-    return method(model, model.encode(images), **limits, rules=rules, listener=listener)
+    return method(model, model.encode(images), Limits(BEGIN, END, max_length), rules, listener)
 
 
 def check(decoded, expected: list[list[Text]], score) -> None:

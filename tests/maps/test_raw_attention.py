@@ -8,6 +8,7 @@ import torch
 from mmattn.batch import CaptionBatch, ImageTokens
 from mmattn.blocks import BlockOptions
 from mmattn.captioner import Captioner
+from mmattn.decoding.decoded import Limits
 from mmattn.decoding.greedy import Greedy
 from mmattn.maps.methods import RawAttention
 from mmattn.patches import LinearPatches
@@ -98,7 +99,7 @@ def test_maps_are_those_of_cached_decoding(model, batch):
 def test_maps_of_a_decoded_caption_are_those_of_its_decoding(model, batch):
     with torch.no_grad():
         image = model.encode(batch.images)
-    written = Greedy()(model, image, begin_id=BEGIN, end_id=END, max_length=6)
+    written = Greedy()(model, image, Limits(BEGIN, END, 6))
     captions = written.tokens[:, 0].tolist()
     for b, maps in enumerate(all_rows(model, batch.with_captions(captions, BEGIN))):
         expected = cached_rows(model, encoded(model, batch, b), captions[b])
