@@ -110,9 +110,10 @@ class Attention(nn.Module):
         context_dim: width C of what the keys and values are made from; D if not given.
         kv_heads: number of key/value heads G; H must divide by it; H if not given.
         qk_norm: "layer" or "rms" to normalise each head's queries and keys (ViT-22B), else None.
+        context_norm: "layer" or "rms" to normalise what is attended to first, else None.
         bias: whether the three input projections have a bias.
         dropout: probability of dropping an attention weight while training.
-        norm_eps: epsilon of the query and key normalisation.
+        norm_eps: epsilon of these normalisations.
 
     Raises:
         ValueError: where a width or a head count does not divide.
@@ -126,6 +127,7 @@ class Attention(nn.Module):
         context_dim: int | None = None,
         kv_heads: int | None = None,
         qk_norm: str | None = None,
+        context_norm: str | None = None,
         bias: bool = True,
         dropout: float = 0.0,
         norm_eps: float = 1e-6,
@@ -142,12 +144,17 @@ class Attention(nn.Module):
         self.to_kv = nn.Linear(context_dim or dim, 2 * kv_heads * self.head_dim, bias=bias)
         self.q_norm = make_norm(qk_norm, self.head_dim, norm_eps) if qk_norm else nn.Identity()
         self.k_norm = make_norm(qk_norm, self.head_dim, norm_eps) if qk_norm else nn.Identity()
+        self.context_norm = (
+            make_norm(context_norm, context_dim or dim, norm_eps) if context_norm else nn.Identity()
+        )
         self.to_out = nn.Linear(dim, dim)
 
     def kv(self, context: Float[Tensor, "B S C"], rotation: Rotation | None = None) -> KeyValues:
         """Project what is attended to. `rotation` turns the keys to their positions."""
         batch, length, _ = context.shape
-        kv = self.to_kv(context).view(batch, length, 2, self.kv_heads, self.head_dim)
+        kv = self.to_kv(self.context_norm(context)).view(
+            batch, length, 2, self.kv_heads, self.head_dim
+        )
         k, v = kv.permute(2, 0, 3, 1, 4)
         return KeyValues(rotate(self.k_norm(k), rotation), v)
 

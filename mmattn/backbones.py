@@ -69,6 +69,7 @@ class TimmPatches(PatchEmbedding):
     ):
         super().__init__()
         self.dim, self.level, self.frozen = dim, level, frozen
+        self.name, self.image_size, self.options = name, image_size, dict(options or {})
         backbone = create_timm_model(name, pretrained, options)
         backbone.reset_classifier(0)
         if level != "final" and not hasattr(backbone, "forward_intermediates"):
@@ -128,3 +129,15 @@ class TimmPatches(PatchEmbedding):
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
         """Embed the image."""
         return self.project(self.features(images))
+
+    def settings(self) -> dict[str, Any]:
+        """Return the constructor's arguments; where weights came from is not kept."""
+        return {
+            "name": self.name,
+            "dim": self.dim,
+            "image_size": list(self.image_size),
+            "level": self.level,
+            "pretrained": False,
+            "frozen": self.frozen,
+            "options": self.options,
+        }

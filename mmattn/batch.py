@@ -21,10 +21,11 @@ IGNORE = -100  # the label of a position that has no target; cross-entropy leave
 class ImageTokens(NamedTuple):
     """An encoded image: prefix tokens first, then the patches row by row.
 
-    tokens: [B, P + S, D]; grid: (h, w) with h * w = S; prefix: P.
+    tokens: [B, P + S, D]; grid: (h, w) with h * w = S; prefix: P. Of an encoder with a pooler the
+    tokens are its Q ones, which are of no place: the pooler's own attention says of which.
     """
 
-    tokens: Float[Tensor, "B P+S D"]
+    tokens: Float[Tensor, "B _ D"]
     grid: tuple[int, int]
     prefix: int
 

@@ -3,10 +3,9 @@
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mmattn.attention import KeyValues
 from mmattn.batch import CaptionBatch, ImageTokens
 from mmattn.taps import Listener
-from mmattn.text import TextTransformer
+from mmattn.text import Memory, TextTransformer
 from mmattn.vision import VisionTransformer
 
 
@@ -51,7 +50,7 @@ class Captioner(nn.Module):
         """Bring the encoder's width to the one that the decoder attends to."""
         return image._replace(tokens=self.bridge(image.tokens))
 
-    def memory(self, image: ImageTokens) -> list[KeyValues]:
+    def memory(self, image: ImageTokens) -> Memory:
         """Return what every decoder layer attends to, projected once per image."""
         return self.text.memory(image.tokens)
 

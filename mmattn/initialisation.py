@@ -31,5 +31,5 @@ def initialise(stack: nn.Module, depth: int, keep: nn.Module | None = None) -> N
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=0.02)
         for own_name, parameter in module.named_parameters(recurse=False):
-            if own_name in ("table", "position_table", "prefix_tokens"):
+            if own_name in ("table", "position_table", "prefix_tokens", "queries"):
                 nn.init.normal_(parameter, std=0.02)

@@ -5,6 +5,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -22,6 +23,10 @@ class PatchEmbedding(nn.Module):
     @abstractmethod
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
         """Embed images."""
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """Return the constructor's arguments, as plain values."""
 
 
 def check_divides(size: tuple[int, int], patch: int) -> tuple[int, int]:
@@ -48,7 +53,7 @@ class LinearPatches(PatchEmbedding):
 
     def __init__(self, patch_size: int, dim: int, *, channels: int = 3, hidden: int | None = None):
         super().__init__()
-        self.patch_size, self.dim = patch_size, dim
+        self.patch_size, self.dim, self.hidden = patch_size, dim, hidden
         self.project = nn.Conv2d(channels, hidden or dim, patch_size, stride=patch_size)
         self.mix = nn.Sequential(nn.GELU(), nn.Conv2d(hidden, dim, 1)) if hidden else nn.Identity()
 
@@ -60,6 +65,15 @@ class LinearPatches(PatchEmbedding):
         """Embed every patch."""
         self.grid((images.shape[-2], images.shape[-1]))
         return self.mix(self.project(images))
+
+    def settings(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {
+            "patch_size": self.patch_size,
+            "dim": self.dim,
+            "channels": self.project.in_channels,
+            "hidden": self.hidden,
+        }
 
 
 class ConvStem(PatchEmbedding):
@@ -81,7 +95,8 @@ class ConvStem(PatchEmbedding):
                 f"channels_out has {len(channels_out)} entries and strides {len(strides)}: "
                 "one of each per convolution"
             )
-        self.dim, self.patch_size = dim, 1
+        self.dim, self.patch_size, self.channels = dim, 1, channels
+        self.channels_out, self.strides = list(channels_out), list(strides)
         layers: list[nn.Module] = []
         for width, stride in zip(channels_out, strides, strict=True):
             layers += [nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=False)]
@@ -97,3 +112,12 @@ class ConvStem(PatchEmbedding):
         """Embed the image; neighbouring patches share the pixels at their border."""
         self.grid((images.shape[-2], images.shape[-1]))
         return self.layers(images)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {
+            "channels_out": self.channels_out,
+            "strides": self.strides,
+            "dim": self.dim,
+            "channels": self.channels,
+        }

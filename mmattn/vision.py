@@ -1,6 +1,8 @@
 """The vision transformer: patch embedding, prefix tokens, positions and a stack of blocks."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,6 +15,7 @@ from mmattn.batch import ImageTokens
 from mmattn.blocks import Block, BlockOptions
 from mmattn.initialisation import initialise
 from mmattn.patches import PatchEmbedding
+from mmattn.pooling import AttentionPooler
 from mmattn.positions import Rotation, image_rotation, image_sinusoids, resize_positions
 from mmattn.taps import Listener
 
@@ -29,6 +32,8 @@ class VisionTransformer(nn.Module):
         registers: number of register tokens (Darcet et al. 2024) after the class token.
         position: "learned", "sinusoidal", "rotary" (axial) or "none".
         embed_norm: normalise before the first block (CLIP), "layer" or "rms", else None.
+        pooler: what reduces the tokens to a fixed number behind the last block (CoCa); its `dim`
+            is then the width D that is published.
         gradient_checkpointing: recompute the blocks in the backward pass instead of storing them.
     """
 
@@ -43,6 +48,7 @@ class VisionTransformer(nn.Module):
         registers: int = 0,
         position: str = "learned",
         embed_norm: str | None = None,
+        pooler: AttentionPooler | None = None,
         gradient_checkpointing: bool = False,
     ):
         super().__init__()
@@ -51,23 +57,29 @@ class VisionTransformer(nn.Module):
                 f"position is {position!r}; choose learned, sinusoidal, rotary or none"
             )
         dim = patches.dim
-        self.dim, self.depth, self.position = dim, depth, position
+        self.dim = dim if pooler is None else pooler.dim
+        self.image_size = (image_size[0], image_size[1])
+        self.depth, self.position, self.block_options = depth, position, block
         self.head_dim: int = dim // block.heads
         self.prefix = int(class_token) + registers
         self.class_token, self.gradient_checkpointing = class_token, gradient_checkpointing
         self.patches = patches
-        self.grid = patches.grid((image_size[0], image_size[1]))
+        self.grid = patches.grid(self.image_size)
         self.prefix_tokens = nn.Parameter(torch.empty(self.prefix, dim)) if self.prefix else None
         learned = position == "learned"
         size = self.grid[0] * self.grid[1]
         self.position_table = nn.Parameter(torch.empty(size, dim)) if learned else None
+        self.embed_norm_kind = embed_norm
         self.embed_norm = (
             make_norm(embed_norm, dim, block.norm_eps) if embed_norm else nn.Identity()
         )
         self.blocks = nn.ModuleList(
             Block(dim, block, drop_path=block.drop_path_at(i, depth)) for i in range(depth)
         )
-        self.norm = make_norm(block.norm, dim, block.norm_eps) if block.pre_norm else nn.Identity()
+        self.pooler = pooler
+        self.norm = (
+            make_norm(block.norm, self.dim, block.norm_eps) if block.pre_norm else nn.Identity()
+        )
         initialise(self, depth, keep=patches.backbone if isinstance(patches, TimmPatches) else None)
 
     def forward(
@@ -99,6 +111,8 @@ class VisionTransformer(nn.Module):
                 x, _ = checkpoint(block, x, use_reentrant=False, rotation=rotation)
             else:
                 x, _ = block(x, rotation=rotation, scope=scope)
+        if self.pooler is not None:
+            x = self.pooler(x, None if recorder is None else recorder.tap("vision.pool"))
         return ImageTokens(self.norm(x), grid, self.prefix)
 
     @torch.no_grad()
@@ -109,7 +123,22 @@ class VisionTransformer(nn.Module):
             table = resize_positions(self.position_table, self.grid, grid)
             learns = self.position_table.requires_grad
             self.position_table = nn.Parameter(table.clone(), requires_grad=learns)
-        self.grid = grid
+        self.image_size, self.grid = image_size, grid
+
+    def settings(self) -> dict[str, Any]:
+        """Return the constructor's arguments; of the modules among them, theirs."""
+        return {
+            "image_size": list(self.image_size),
+            "patches": self.patches.settings(),
+            "depth": self.depth,
+            "block": asdict(self.block_options),
+            "class_token": self.class_token,
+            "registers": self.prefix - int(self.class_token),
+            "position": self.position,
+            "embed_norm": self.embed_norm_kind,
+            "pooler": None if self.pooler is None else self.pooler.settings(),
+            "gradient_checkpointing": self.gradient_checkpointing,
+        }
 
     def embed(
         self, x: Float[Tensor, "B S D"], grid: tuple[int, int]
@@ -118,7 +147,7 @@ class VisionTransformer(nn.Module):
         if self.position_table is not None:
             x = x + resize_positions(self.position_table, self.grid, grid)
         elif self.position == "sinusoidal":
-            x = x + image_sinusoids(grid, self.dim).to(x)
+            x = x + image_sinusoids(grid, self.patches.dim).to(x)
         if self.prefix_tokens is not None:
             x = torch.cat([self.prefix_tokens.expand(len(x), -1, -1), x], dim=1)
         return self.embed_norm(x)

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -17,24 +18,41 @@ KNOWN = {
 }
 
 
+class SpecialIds(NamedTuple):
+    """The ids of padding, begin and end of a text; two of them, or all, may be one id."""
+
+    pad: int
+    begin: int
+    end: int
+
+
 class CaptionTokenizer:
     """A tokenizer with the three special tokens of captioning; their ids come from the tokenizer.
 
     Args:
         backend: the `tokenizers.Tokenizer`.
         source: what to call it in messages, usually its file.
+        special: the ids of the special tokens, where the tokenizer does not tell by their names.
 
     Raises:
         DataError: where no token can serve as padding, begin or end of a text.
     """
 
-    def __init__(self, backend: Tokenizer, source: str = "the tokenizer"):
+    def __init__(
+        self,
+        backend: Tokenizer,
+        source: str = "the tokenizer",
+        special: SpecialIds | None = None,
+    ):
         self.backend, self.source = backend, source
         backend.no_padding()
         backend.no_truncation()
-        self.pad_id, self.begin_id, self.end_id = (
-            self._special(role) for role in ("pad", "begin", "end")
-        )
+        special = special or SpecialIds(*(self._special(role) for role in SpecialIds._fields))
+        for role, number in special._asdict().items():
+            if backend.id_to_token(number) is None:
+                raise DataError(f"{source} has no token {number}, which is to be its {role} token")
+        self.special = special
+        self.pad_id, self.begin_id, self.end_id = special
 
     @classmethod
     def train(cls, captions: Iterable[str], vocab_size: int, min_frequency: int = 2):
@@ -56,7 +74,7 @@ class CaptionTokenizer:
         return cls(backend, "the tokenizer trained on the captions")
 
     @classmethod
-    def load(cls, path: str | Path):
+    def load(cls, path: str | Path, special: SpecialIds | None = None):
         """Read a `tokenizer.json`. Raises DataError where it is missing or not a tokenizer."""
         path = Path(path)
         if not path.is_file():
@@ -65,7 +83,7 @@ class CaptionTokenizer:
             backend = Tokenizer.from_file(str(path))
         except Exception as error:  # tokenizers raises bare Exception
             raise DataError(f"{path}: not a tokenizer.json ({error})") from None
-        return cls(backend, str(path))
+        return cls(backend, str(path), special)
 
     @property
     def vocab_size(self) -> int:

@@ -47,7 +47,7 @@ class Stepper:
         batch, device = len(image.tokens), image.tokens.device
         self.images = torch.arange(batch, device=device)  # whose rows are still computed
         self.max_length = max_length
-        self.cache: list[KeyValues] = []  # made by the first step, which knows autocast's type
+        self.cache: dict[int, KeyValues] = {}  # by layer; made by the first step, whose type it has
         self.seen = torch.zeros(batch, rows, max_length * rows, dtype=torch.bool, device=device)
         self.listener, self._all_memory = listener, self.memory
         self._queries: dict[int, Tensor] = {}  # by layer
@@ -76,8 +76,8 @@ class Stepper:
     def keep(self, images: Int[Tensor, "A"]) -> None:
         """Go on with some of the images only: places among those that are still computed."""
         self.images, self.seen = self.images[images], self.seen[images]
-        self.memory = [KeyValues(k[images], v[images]) for k, v in self.memory]
-        self.cache = [KeyValues(k[images], v[images]) for k, v in self.cache]
+        self.memory = [kv and KeyValues(kv.k[images], kv.v[images]) for kv in self.memory]
+        self.cache = {i: KeyValues(k[images], v[images]) for i, (k, v) in self.cache.items()}
 
     def report(self, paths: Int[Tensor, "B N T"]) -> None:
         """Tell the listener of the cross-attention by which N captions of each image were written.
@@ -89,14 +89,12 @@ class Stepper:
             return
         rows = torch.arange(len(paths), device=paths.device)[:, None, None]
         times = torch.arange(paths.shape[-1], device=paths.device).expand_as(paths)
-        for layer, (k, v) in enumerate(self._all_memory):
-            tap = self.listener.at("text", layer).tap("cross")
-            if tap is None:
+        for layer in self.text.cross_layers:
+            kv, tap = self._all_memory[layer], self.listener.at("text", layer).tap("cross")
+            if tap is None or kv is None:
                 continue
-            q = (
-                self._queries[layer][rows, times, paths].flatten(1, 2).transpose(1, 2)
-            )  # [B, H, N·T, K]
-            tap.record(AttentionCall(q, k, v, attend(q, k, v)))
+            q = self._queries[layer][rows, times, paths].flatten(1, 2).transpose(1, 2)
+            tap.record(AttentionCall(q, *kv, attend(q, *kv)))  # q: [B, H, N·T, K]
 
     def _block(
         self,
@@ -107,22 +105,25 @@ class Stepper:
         rotation: Rotation | None,
         place: tuple[int, int],
     ) -> Float[Tensor, "B K D"]:
-        start, end = place
-        branch = block.self_norm(x) if block.pre_norm else x
-        new = block.self_attention.kv(branch, rotation)
-        if layer == len(self.cache):
-            self.cache.append(KeyValues(self._room(new.k), self._room(new.v)))
-        keys, values = self.cache[layer]
-        keys[:, :, start:end], values[:, :, start:end] = new.k, new.v
-        q = block.self_attention.queries(branch, rotation)
-        out = attend(q, keys[:, :, :end], values[:, :, :end], mask)
-        branch = merged(block.self_attention, out)
-        x = block.join(x, branch, block.self_residual, block.self_norm)
-        branch = block.cross_norm(x) if block.pre_norm else x
-        q = block.cross_attention.queries(branch)
-        self._keep_queries(layer, q)
-        branch = merged(block.cross_attention, attend(q, *self.memory[layer]))
-        x = block.join(x, branch, block.cross_residual, block.cross_norm)
+        if block.self_attention is not None:
+            start, end = place
+            branch = block.self_norm(x) if block.pre_norm else x
+            new = block.self_attention.kv(branch, rotation)
+            if layer not in self.cache:
+                self.cache[layer] = KeyValues(self._room(new.k), self._room(new.v))
+            keys, values = self.cache[layer]
+            keys[:, :, start:end], values[:, :, start:end] = new.k, new.v
+            q = block.self_attention.queries(branch, rotation)
+            out = attend(q, keys[:, :, :end], values[:, :, :end], mask)
+            branch = merged(block.self_attention, out)
+            x = block.join(x, branch, block.self_residual, block.self_norm)
+        memory = self.memory[layer]
+        if block.cross_attention is not None and memory is not None:
+            branch = block.cross_norm(x) if block.pre_norm else x
+            q = block.cross_attention.queries(branch)
+            self._keep_queries(layer, q)
+            branch = merged(block.cross_attention, attend(q, *memory))
+            x = block.join(x, branch, block.cross_residual, block.cross_norm)
         branch = block.mlp(block.mlp_norm(x) if block.pre_norm else x)
         return block.join(x, branch, block.mlp_residual, block.mlp_norm)
 

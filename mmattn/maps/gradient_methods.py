@@ -15,7 +15,12 @@ from torch import Tensor
 from mmattn.batch import CaptionBatch
 from mmattn.captioner import Captioner
 from mmattn.gradient_recorder import GradientRecorder
-from mmattn.maps.methods import cross_sites, layers_title, on_grid
+from mmattn.maps.methods import (
+    check_every_block_attends,
+    cross_sites,
+    layers_title,
+    on_grid,
+)
 from mmattn.maps.relevance import attention_gradient, decoder_relevance, legrad, self_relevance
 from mmattn.maps.token_gradients import TokenGradients, single_captions, token_gradients
 
@@ -124,6 +129,7 @@ class Chefer:
         return torch.cat(maps).view(*batch.labels.shape, *maps[0].shape[-2:])
 
     def _maps(self, model: Captioner, batch: CaptionBatch) -> Float[Tensor, "B 1 T h w"]:
+        check_every_block_attends(model, self.title)
         inner = [f"vision.{layer}.self" for layer in range(model.vision.depth)]
         layers = [(f"text.{i}.self", f"text.{i}.cross") for i in range(model.text.depth)]
         sites = [*inner, *(site for pair in layers for site in pair)]

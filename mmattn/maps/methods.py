@@ -66,8 +66,11 @@ class RawAttention:
     def __call__(self, model: Captioner, batch: CaptionBatch) -> Float[Tensor, "B N T h w"]:
         """Return the maps. Raises ValueError for a layer or a head that the decoder lacks."""
         recorder = Recorder(cross_sites(model, self.layers), self.heads)
-        image = _run(model, batch, recorder)
-        return on_grid(recorder.stack("text.*.cross").mean((0, 2)), image, batch.labels)
+        image, pooled = _run(model, batch, recorder), None
+        if model.vision.pooler is not None:
+            pooled = pooled_from(model, batch)
+        rows = recorder.stack("text.*.cross").mean((0, 2))
+        return on_grid(rows if pooled is None else rows @ pooled, image, batch.labels)
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ class Rollout:
 
     def __call__(self, model: Captioner, batch: CaptionBatch) -> Float[Tensor, "B N T h w"]:
         """Return the maps. Raises ValueError for a layer that the decoder lacks."""
+        check_every_block_attends(model, self.title)
         cross = cross_sites(model, None if self.layer is None else [self.layer])
         own = [site.replace("cross", "self") for site in cross] if self.layer is None else []
         inner = [f"vision.{layer}.self" for layer in range(model.vision.depth)]
@@ -138,7 +142,7 @@ class ValueNorm:
         """Return the maps. Raises ValueError for a layer that the decoder lacks."""
         projections = {
             f"text.{i}.cross": model.get_parameter(f"text.blocks.{i}.cross_attention.to_out.weight")
-            for i in layers_of(model.text.depth, self.layers)
+            for i in cross_layers(model, self.layers)
         }
         listener = ValueNorms(projections, per_head=self.per_head)
         image = _run(model, batch, listener)
@@ -161,7 +165,16 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def cross_sites(model: Captioner, layers: Sequence[int] | None) -> list[str]:
     """Return the sites of the decoder's cross-attentions. Raises what `layers_of` raises."""
-    return [f"text.{layer}.cross" for layer in layers_of(model.text.depth, layers)]
+    return [f"text.{layer}.cross" for layer in cross_layers(model, layers)]
+
+
+def cross_layers(model: Captioner, layers: Sequence[int] | None) -> list[int]:
+    """Return the numbers of chosen ones among the blocks that attend across.
+
+    Raises ValueError for one that the decoder lacks.
+    """
+    own = model.text.cross_layers
+    return [own[layer] for layer in layers_of(len(own), layers)]
 
 
 def layers_of(depth: int, layers: Sequence[int] | None) -> list[int]:
@@ -175,6 +188,21 @@ def layers_of(depth: int, layers: Sequence[int] | None) -> list[int]:
     return list(range(depth)) if layers is None else [layer % depth for layer in layers]
 
 
+def check_every_block_attends(model: Captioner, title: str) -> None:
+    """Raise ValueError where a decoder block lacks one of its two attentions."""
+    if set(model.text.layout) != {"both"}:
+        raise ValueError(f"{title} is defined for blocks with both attentions; these are not")
+
+
+@torch.no_grad()
+def pooled_from(model: Captioner, batch: CaptionBatch) -> Float[Tensor, "B Q keys"]:
+    """Return how much of each image token a pooled one holds, mean over the pooler's heads."""
+    recorder = Recorder(["vision.pool"])
+    with evaluating(model):
+        model.encode_batch(batch, recorder)
+    return recorder.maps["vision.pool"].mean(1)
+
+
 def layers_title(layers: Sequence[int] | None) -> str:
     """Return the layers in words."""
     return "all layers" if layers is None else f"layer {_listed(layers)}"
@@ -184,6 +212,11 @@ def on_grid(
     rows: Float[Tensor, "*R keys"], image: ImageTokens, labels: Int[Tensor, "B N T"]
 ) -> Float[Tensor, "B N T h w"]:
     """Lay rows over the image's tokens out as maps: no prefix tokens, zeros without a label."""
+    if rows.shape[-1] != image.prefix + image.grid[0] * image.grid[1]:
+        raise ValueError(
+            f"the decoder attends to {rows.shape[-1]} pooled tokens, which are of no place: only "
+            "raw attention follows them to the patches"
+        )
     maps = rows[..., image.prefix :].reshape(*labels.shape, *image.grid)
     return maps.masked_fill((labels == IGNORE)[..., None, None], 0.0)
 

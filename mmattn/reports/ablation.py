@@ -45,7 +45,7 @@ def measure_uniform(model: Captioner, parts: Iterable[NamedRegions]) -> Measured
 
 def changes_of(model: Captioner) -> tuple[int | None, ...]:
     """Return the layers that are changed one by one, then None for all of them."""
-    depth = model.text.depth
+    depth = len(model.text.cross_layers)
     return (*(range(depth) if depth > 1 else ()), None)
 
 

@@ -24,9 +24,9 @@ from mmattn.maps.quality.perturbation import (
 )
 from mmattn.maps.quality.regions import dilated, energy, iou_at_mean, pointing, roc_auc
 from mmattn.maps.words import Word, merge
+from mmattn.placement import PlacedRegion
 from mmattn.recorder import Recorder
 from mmattn.reports.words import NamedRegions
-from mmattn.training.placement import PlacedRegion
 
 POINTS = 10  # of a deletion or insertion curve, besides its start
 
@@ -163,7 +163,7 @@ def head_lines(model: Captioner) -> list[Line]:
     heads = model.text.dim // model.text.head_dim
     return [
         Line("cross-attention", layer=layer, head=head)
-        for layer in range(model.text.depth)
+        for layer in range(len(model.text.cross_layers))
         for head in (None, *range(heads))
     ]
 

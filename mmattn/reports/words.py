@@ -11,9 +11,9 @@ from mmattn.data.dataset import CaptionDataset, GroundedDataset
 from mmattn.data.module import CaptionDataModule
 from mmattn.errors import DataError
 from mmattn.maps.words import Word
+from mmattn.placement import PlacedRegion, Transform, seen_regions
 from mmattn.tasks.captioning import CaptioningTask
 from mmattn.training.grounding import named_words
-from mmattn.training.placement import PlacedRegion, Transform, seen_regions
 
 BATCH = 64  # images that are measured together
 Regions = dict[str, PlacedRegion]  # of the words of a caption

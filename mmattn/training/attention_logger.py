@@ -13,8 +13,8 @@ from mmattn.files import write_whole
 from mmattn.maps.archive import AttentionRecord, save_attention
 from mmattn.maps.methods import MapMethod, RawAttention
 from mmattn.maps.png import save_png
+from mmattn.maps.record_pictures import head_grid, strip_caption, word_strip
 from mmattn.maps.viewer import viewer_html
-from mmattn.training.attention_pictures import head_grid, strip_caption, word_strip
 from mmattn.training.attention_records import attention_records
 from mmattn.training.best_effort import BestEffort
 from mmattn.training.media import Media

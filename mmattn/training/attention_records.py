@@ -16,10 +16,10 @@ from mmattn.data.module import CaptionDataModule
 from mmattn.maps.archive import AttentionRecord, Layers, MethodMaps
 from mmattn.maps.methods import MapMethod, evaluating
 from mmattn.maps.words import group_words
+from mmattn.placement import placement_of
 from mmattn.recorder import Recorder
 from mmattn.tasks.captioning import CaptioningTask
 from mmattn.training.parts import probe_batch
-from mmattn.training.placement import placement_of
 from mmattn.training.probes import Probe
 
 SELF_ATTENTION = ("vision.*.self", "text.*.self")

@@ -14,10 +14,10 @@ from mmattn.data.tokenizer import CaptionTokenizer
 from mmattn.maps.methods import MapMethod, RawAttention
 from mmattn.maps.quality.grounding import Grounding, averages, ground, totals
 from mmattn.maps.words import Word, group_words, merge
+from mmattn.placement import PlacedRegion, placement_of, seen_regions
 from mmattn.tasks.captioning import CaptioningTask
 from mmattn.training.attention_records import looking
 from mmattn.training.parts import caption_data, captioning_task
-from mmattn.training.placement import PlacedRegion, placement_of, seen_regions
 
 FIELDS = 6  # the five totals, and how many words are unseen
 

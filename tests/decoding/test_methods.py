@@ -313,14 +313,8 @@ def test_what_is_drawn_does_not_depend_on_the_batch(model, images):
     options = Sampling(samples=2, seed=5)
     whole = decode(options, model, images)
     with torch.no_grad():
-        alone = options(
-            model,
-            model.encode(images[4:5]),
-            begin_id=BEGIN,
-            end_id=END,
-            max_length=LONGEST,
-            first=4,
-        )
+        limits = Limits(BEGIN, END, LONGEST)
+        alone = options(model, model.encode(images[4:5]), limits, first=4)
     length = alone.tokens.shape[-1]
     assert torch.equal(alone.tokens[0], whole.tokens[4, :, :length])
     other = decode(Sampling(samples=2, seed=6), model, images)

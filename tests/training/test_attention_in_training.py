@@ -16,10 +16,10 @@ from mmattn.data.transforms import ToNormalised
 from mmattn.errors import ConfigError, DataError
 from mmattn.maps.archive import load_attention
 from mmattn.maps.geometry import Placement
+from mmattn.maps.record_pictures import head_grid, strip_caption, word_strip
 from mmattn.maps.words import Word
 from mmattn.training import attention_logger
 from mmattn.training.attention_logger import AttentionLogger, file_names
-from mmattn.training.attention_pictures import head_grid, strip_caption, word_strip
 from mmattn.training.attention_records import attention_records
 from mmattn.training.head_statistics import HeadStatisticsLogger
 from mmattn.training.probes import Probe, Probes

@@ -10,9 +10,9 @@ from mmattn.errors import ConfigError
 from mmattn.maps.methods import RawAttention
 from mmattn.maps.quality.grounding import averages, ground, totals
 from mmattn.maps.words import group_words
+from mmattn.placement import seen_regions
 from mmattn.recorder import Recorder
 from mmattn.training.grounding import GroundingMeter, grounded_words
-from mmattn.training.placement import seen_regions
 
 
 def expected(task, data, dataset, layer):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mmattn.attention import Attention
 from mmattn.batch import CaptionBatch, ImageTokens
 from mmattn.captioner import Captioner
-from mmattn.maps.methods import evaluating, layers_of
+from mmattn.maps.methods import cross_layers, evaluating
 
 ROWS = 1024  # tokens whose V scores are held at once
 
@@ -46,7 +46,7 @@ def uniform_attention(model: Captioner, layers: Sequence[int] | None = None) -> 
     """
     shared = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
     copy = deepcopy(model, shared)
-    for layer in layers_of(model.text.depth, layers):
+    for layer in cross_layers(model, layers):
         attention = copy.text.get_submodule(f"blocks.{layer}.cross_attention")
         assert isinstance(attention, Attention)
         _give_zeros(attention.to_q)

@@ -58,12 +58,13 @@ def parts_from_output(model: Captioner) -> Iterator[tuple[str, list[str]]]:
     """Yield (title, names in the state dict) of each part of the model, the output first."""
     text, vision = model.text.depth, model.vision.depth
     titles = {
-        "text.head.": "text output",
+        "text.head": "text output",
         "text.norm.": "text output",
         **{f"text.blocks.{i}.": f"text block {i}" for i in reversed(range(text))},
         "text.": "text embedding",
         "bridge.": "bridge",
         "vision.norm.": "image output",
+        "vision.pooler.": "image output",
         **{f"vision.blocks.{i}.": f"image block {i}" for i in reversed(range(vision))},
         "vision.": "patch embedding",
     }

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from mmattn.data.preprocessing import steps_of
 from mmattn.data.transforms import ToNormalised
 from mmattn.errors import ConfigError
 from mmattn.maps.geometry import Placement, Size
@@ -27,7 +28,7 @@ def placement_of(transform: Transform, size: Size) -> Placement:
     would look like an answer.
     """
     resized, box = size, (0.0, 0.0, float(size[0]), float(size[1]))
-    for step in steps(transform):
+    for step in steps_of(transform):
         if isinstance(step, STAYS):
             continue
         if isinstance(step, v2.Resize):
@@ -66,14 +67,6 @@ def seen_regions(
         for word, mask in regions.items()
     }
     return {word: r for word, r in placed.items() if r.placement.seen_pixels(r.mask) > 0}
-
-
-def steps(transform: Transform) -> list[Transform]:
-    """Return the single steps of a transform, in order."""
-    if isinstance(transform, (v2.Compose, nn.Sequential)):
-        inner = transform.transforms if isinstance(transform, v2.Compose) else transform
-        return [step for part in inner for step in steps(part)]
-    return [transform]
 
 
 def crop_size(step: v2.CenterCrop) -> Size:

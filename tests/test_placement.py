@@ -6,7 +6,7 @@ from torchvision.transforms import v2
 
 from mmattn.data.transforms import ToNormalised
 from mmattn.errors import ConfigError
-from mmattn.training.placement import placement_of, seen_regions
+from mmattn.placement import placement_of, seen_regions
 
 NORMALISED = ToNormalised([0.5] * 3, [0.5] * 3)
 TRANSFORMS = {

@@ -5,8 +5,8 @@ import pytest
 
 from mmattn.maps.archive import AttentionRecord, Layers, MethodMaps
 from mmattn.maps.geometry import Placement
+from mmattn.maps.record_pictures import grid_caption, head_grid, strip_caption, word_strip
 from mmattn.maps.words import group_words
-from mmattn.training.attention_pictures import grid_caption, head_grid, strip_caption, word_strip
 
 
 @pytest.fixture
