@@ -2,11 +2,14 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from mmattn.data.pieces import METASPACE, token_pieces
 from mmattn.errors import DataError
 
 PAD, BEGIN, END = "<|pad|>", "<|begin|>", "<|end|>"
@@ -107,6 +110,52 @@ class CaptionTokenizer:
         """Return the text of ids up to the end-of-text token, special tokens left out."""
         return self.backend.decode(self.until_end(ids), skip_special_tokens=True).strip()
 
+    @cached_property
+    def pieces(self) -> tuple[bytes, ...]:
+        """For each id, the bytes that the token adds to a text: b" cat", b"s", b"cat ".
+
+        Special tokens add nothing.
+        """
+        pieces = token_pieces(self.backend)
+        for number in self.special[1:]:  # begin and end, whether the backend knows it or not
+            pieces[number] = b""
+        return tuple(pieces)
+
+    def ways(self, text: str) -> list[list[int]]:
+        """Return the ways to write a word or phrase inside a caption, the text as given first.
+
+        After a space and without one; in small letters, with a capital, in capitals. A way that the
+        vocabulary does not have is left out.
+
+        Raises:
+            DataError: where the vocabulary does not have the text as given.
+        """
+        given = text.strip()
+        forms = dict.fromkeys([given, given.lower(), given[:1].upper() + given[1:], given.upper()])
+        ways: dict[tuple[int, ...], None] = {}
+        for form in forms:
+            for written in (form, " " + form):
+                ids = self._known(written)
+                if self._says(ids, form):
+                    ways[tuple(ids)] = None
+            if not ways:
+                raise DataError(f"{text!r}: {self.source} has no tokens for it")
+        return [list(ids) for ids in ways]
+
+    def _known(self, text: str) -> list[int]:
+        """Return the ids of a text, none where the vocabulary does not have all of it."""
+        try:
+            return self.encode(text)
+        except Exception:  # tokenizers raises bare Exception where it has no token for "unknown"
+            return []
+
+    def _says(self, ids: Sequence[int], text: str) -> bool:
+        """Return whether the ids write the text, as far as the tokenizer's own rules keep it."""
+        normalizer = self.backend.normalizer
+        wanted = normalizer.normalize_str(text) if normalizer else text
+        said = b"".join(self.pieces[number] for number in ids).decode(errors="replace")
+        return "".join(said.split()) == "".join(wanted.replace(METASPACE, " ").split()) != ""
+
     def until_end(self, ids: Sequence[int]) -> list[int]:
         """Return the ids before the first end-of-text token, without a leading begin token."""
         ids = list(ids)
@@ -118,18 +167,29 @@ class CaptionTokenizer:
         """Return where each id's text stands in `decode(ids)`, as (start, end) characters.
 
         An id that completes no character (part of a multi-byte one) gets an empty span at the
-        place where the character will stand.
+        place where the character will stand. A special token that `decode` leaves out, and an id
+        that the tokenizer does not know, get (0, 0).
         """
         ids = self.until_end(ids)
         text = self.backend.decode(ids, skip_special_tokens=True)
-        lead = len(text) - len(text.lstrip())
-        ends = [
-            len(self.backend.decode(ids[: i + 1], skip_special_tokens=True).rstrip("�"))
+        lead, limit = len(text) - len(text.lstrip()), len(text.strip())
+        # How far each beginning agrees with the whole: what follows may yet change its last
+        # characters, as "ball '" becomes "ball's".
+        written = [
+            agreement(text, self.backend.decode(ids[: i + 1], skip_special_tokens=True))
             for i in range(len(ids))
         ]
-        limit = len(text.strip())
-        places = [min(max(end - lead, 0), limit) for end in ends]
-        return list(zip([0, *places][: len(places)], places, strict=True))
+        ends = [min(max(length - lead, 0), limit) for length in written]
+        places = list(accumulate(ends, max))
+        spans = zip([0, *places][: len(ids)], places, strict=True)
+        silent = self._silent(ids)
+        return [(0, 0) if i in silent else span for i, span in zip(ids, spans, strict=True)]
+
+    def _silent(self, ids: Sequence[int]) -> set[int]:
+        """Return those of the ids that `decode` leaves out."""
+        added = self.backend.get_added_tokens_decoder()
+        special = {number for number, token in added.items() if token.special}
+        return {i for i in ids if i in special or self.backend.id_to_token(i) is None}
 
     def _special(self, role: str) -> int:
         for token in KNOWN[role]:
@@ -139,3 +199,9 @@ class CaptionTokenizer:
         raise DataError(
             f"{self.source} has no {role} token; it needs one of {', '.join(KNOWN[role])}"
         )
+
+
+def agreement(one: str, other: str) -> int:
+    """Return how many characters two texts have in common at their beginnings."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))

@@ -10,8 +10,10 @@ from torch import Tensor
 from mmattn.batch import ImageTokens
 from mmattn.captioner import Captioner
 from mmattn.decoding.decoded import Decoded, Limits
+from mmattn.decoding.required import RequiredPhrases
 from mmattn.decoding.rules import Rule, obey
 from mmattn.decoding.stepper import Stepper
+from mmattn.errors import ConfigError
 from mmattn.taps import Listener
 
 
@@ -111,9 +113,11 @@ class BeamSearch:
         length_penalty: above 0 favours long captions, below 0 short ones.
         early_stopping: an image is done as soon as K captions have ended.
         returned: how many captions of each image, the best of all groups.
+        required: what every caption must hold; a group then shares its rows among captions that
+            have more of it and less, see `RequiredPhrases`.
 
     Raises:
-        ValueError: for numbers that do not fit each other.
+        ConfigError: for numbers that do not fit each other.
     """
 
     beams: int = 4
@@ -122,14 +126,24 @@ class BeamSearch:
     length_penalty: float = 1.0
     early_stopping: bool = False
     returned: int = 1
+    required: RequiredPhrases | None = None
 
     def __post_init__(self):
         if self.beams < 1 or self.groups < 1 or self.beams % self.groups:
-            raise ValueError(f"beams={self.beams} do not divide into groups={self.groups}")
+            raise ConfigError(
+                f"beams={self.beams} do not divide into groups={self.groups}: give a multiple"
+            )
         if not 1 <= self.returned <= self.beams:
-            raise ValueError(f"returned={self.returned}, but beams={self.beams}: at most so many")
-        if self.diversity < 0:
-            raise ValueError(f"diversity={self.diversity}: give 0 or more")
+            raise ConfigError(
+                f"returned={self.returned}, but beams={self.beams}: give from 1 to so many"
+            )
+        if not self.diversity >= 0:
+            raise ConfigError(f"diversity={self.diversity}: give 0 or more")
+        if self.required and self.beams < 2 * self.groups:
+            raise ConfigError(
+                f"required={self.required.texts} with beams={self.beams} and groups={self.groups}: "
+                "words that must appear take two beams a group at least, better one a token more"
+            )
 
     @torch.no_grad()
     def __call__(
@@ -150,14 +164,18 @@ class BeamSearch:
             listener: hears the cross-attention by which the captions were written.
 
         Raises:
-            ValueError: where the rules leave fewer captions than are to be returned.
+            ConfigError: where the rules leave fewer captions than are to be returned, or what is
+                required has no room in `limits`.
         """
+        if self.required:
+            self.required.check(limits.max_length)
         stepper = Stepper(model, image, self.beams, limits.max_length, listener)
         finished = _Search(self, stepper, limits, rules).run()
         best = [sorted(found, key=lambda h: -h.score)[: self.returned] for found in finished]
         if any(len(found) < self.returned for found in best):
-            raise ValueError(
-                f"the rules leave an image with fewer than returned={self.returned} captions"
+            raise ConfigError(
+                f"the rules leave an image with fewer than returned={self.returned} captions: "
+                "return fewer, search with more beams, or ask for less"
             )
         decoded, paths = stacked(best, limits.end_id, image.tokens.device)
         stepper.report(paths)
@@ -176,6 +194,7 @@ class _Search:
     ):
         self.options, self.stepper, self.limits, self.rules = options, stepper, limits, rules
         self.size = options.beams // options.groups
+        self.required = options.required and options.required.on(stepper.images.device)
         images = len(stepper.images)
         self.ids = list(range(images))  # the images that are still computed
         self.done = [[False] * options.groups for _ in range(images)]
@@ -198,8 +217,8 @@ class _Search:
                 part = slice(g * self.size, (g + 1) * self.size)
                 groups[g] = self.advance(g, beams, logits[:, part], total[:, part], counts)
                 if counts is not None:
-                    chosen = groups[g].tokens[..., -1]
-                    counts.scatter_add_(-1, chosen, torch.ones_like(chosen, dtype=counts.dtype))
+                    going = groups[g].scores.isfinite().to(counts.dtype)
+                    counts.scatter_add_(-1, groups[g].tokens[..., -1], going)
             left = self.unfinished()
             if not left:
                 break
@@ -221,30 +240,52 @@ class _Search:
         counts: Float[Tensor, "A V"] | None,
     ) -> Beams:
         """Choose what goes on in one group, and keep what ends."""
-        first, last = group * self.size, beams.tokens.shape[-1] + 1 == self.limits.max_length
+        first, left = group * self.size, self.limits.max_length - beams.tokens.shape[-1] - 1
         ranked = logits  # as good as log-probabilities to find the best of a row
         if self.rules or counts is not None:
             ranked = obey(self.rules, logits - total, beams.tokens) + total
             ranked = ranked if counts is None else ranked - self.options.diversity * counts[:, None]
-        most = min(2 * self.size, logits.shape[-1])
-        values, tokens = ranked.topk(most, dim=-1)
+        values, tokens = self.best_of_rows(ranked, beams, left)
+        most = tokens.shape[-1]
         values = (values - total + beams.scores[..., None]).flatten(1)
-        scores, best = values.topk(2 * self.size if most > 1 else 1, dim=-1)
+        count = values.shape[1] if self.required else min(2 * self.size, values.shape[1])
+        scores, best = values.topk(count, dim=-1)
         rows, tokens = best // most, tokens.flatten(1).gather(1, best)
-        spoken = (logits - total)[
-            torch.arange(len(rows), device=rows.device)[:, None], rows, tokens
-        ]
+        row = torch.arange(len(rows), device=rows.device)[:, None]
+        spoken = logits[row, rows, tokens] - total[row, rows, 0]
         candidates = beams.extend(rows, tokens, spoken, scores, first)
         ends = tokens == self.limits.end_id
-        self.collect(group, candidates, torch.ones_like(ends) if last else ends)
-        going = ends.to(torch.uint8).sort(dim=-1, stable=True).indices[:, : self.size]
-        return picked(candidates, going, ends)
+        kept, going = self.shares(candidates, ends, left)
+        self.collect(group, candidates, kept)
+        following = picked(candidates, going, ends)
+        self.close(group, following)
+        return following
 
-    def collect(self, group: int, candidates: Beams, ends: Bool[Tensor, "A C"]) -> None:
-        """Keep the ended captions that are among the K best of an image that is not done."""
-        ends = ends[:, : self.size] & candidates.scores[:, : self.size].isfinite()
+    def best_of_rows(
+        self, ranked: Float[Tensor, "A K V"], beams: Beams, left: int
+    ) -> tuple[Float[Tensor, "A K C"], Int[Tensor, "A K C"]]:
+        """Return the scores of each row's best tokens, and the tokens."""
+        most = min(2 * self.size, ranked.shape[-1])
+        if self.required:
+            return self.required.candidates(ranked, beams.tokens, most, left)
+        return ranked.topk(most, dim=-1)
+
+    def shares(
+        self, candidates: Beams, ends: Bool[Tensor, "A C"], left: int
+    ) -> tuple[Bool[Tensor, "A C"], Int[Tensor, "A K"]]:
+        """Return which candidates are kept as captions, and the places of those that go on."""
+        kept = ends if left else torch.ones_like(ends)
+        if self.required:
+            scores, tokens = candidates.scores, candidates.tokens
+            return self.required.shares(scores, tokens, kept, self.size)
+        among = torch.arange(ends.shape[-1], device=ends.device) < self.size
+        going = ends.to(torch.uint8).sort(dim=-1, stable=True).indices[:, : self.size]
+        return kept & among & candidates.scores.isfinite(), going
+
+    def collect(self, group: int, candidates: Beams, kept: Bool[Tensor, "A C"]) -> None:
+        """Keep the captions that ended, of images that are not done."""
         length = candidates.tokens.shape[-1]
-        for place, rank in ends.nonzero().tolist():
+        for place, rank in kept.nonzero().tolist():
             image = self.ids[place]
             if not self.done[image][group]:
                 self.finished[image][group].add(
@@ -255,10 +296,11 @@ class _Search:
                         tuple(candidates.path[place, rank].tolist()),
                     )
                 )
-        best = candidates.scores.masked_fill(
-            candidates.tokens[..., -1] == self.limits.end_id, -torch.inf
-        )
-        possible = (best.amax(-1) / length**self.options.length_penalty).tolist()
+
+    def close(self, group: int, following: Beams) -> None:
+        """Find the images of which no caption that goes on will be among the best."""
+        length = following.tokens.shape[-1]
+        possible = (following.scores.amax(-1) / length**self.options.length_penalty).tolist()
         for place, image in enumerate(self.ids):
             finished = self.finished[image][group]
             if finished.cannot_improve(possible[place], self.options.early_stopping):

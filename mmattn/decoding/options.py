@@ -1,26 +1,41 @@
 """Decoding as a user asks for it: one flat set of options, read into a method and its rules."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from typing import Any
 
+from mmattn.decoding.automaton import PhraseAutomaton
 from mmattn.decoding.beam import BeamSearch
+from mmattn.decoding.decoded import Limits
 from mmattn.decoding.greedy import Greedy
+from mmattn.decoding.option_checks import check_min_length, checked
+from mmattn.decoding.required import RequiredPhrases
 from mmattn.decoding.rules import (
+    Forbidden,
+    MinLength,
+    NoEndAfter,
+    NoRepeatNgram,
+    Prefix,
+    RepetitionPenalty,
     Rule,
 )
 from mmattn.decoding.sampling import Sampling
+from mmattn.decoding.words import Words
 from mmattn.errors import ConfigError
 
 Method = Greedy | BeamSearch | Sampling
-# A text -> the ways in which it may be written as tokens inside a caption.
-Encode = Callable[[str], Sequence[Sequence[int]]]
+OF_BEAMS = ("beams", "groups", "diversity", "length_penalty", "early_stopping", "required")
+OF_SAMPLING = ("sample", "temperature", "top_k", "top_p", "min_p", "samples")
 
 
 @dataclass(frozen=True)
 class DecodingOptions:
     """How captions are written; the names are those of `generate` where it has one.
+
+    Words are found as words, in small letters or capitals, and however the tokenizer cuts them:
+    "cat" is in "a cat" and "Cat, ", and neither in "cattle" nor in "bobcat". "cat*" is every word
+    that begins so.
 
     Attributes:
         beams: beam search with so many beams; 1 is greedy decoding.
@@ -37,9 +52,16 @@ class DecodingOptions:
         min_length: the fewest tokens before the end.
         repetition_penalty: what was written is so many times less likely; 1 is none.
         no_repeat_ngram: no so many tokens twice in a caption; 0 is no such rule.
-        bad_endings: words after which a caption may not end.
+        bad_endings: words or phrases in which a caption may not end.
         prefix: how every caption begins.
-        forbidden: words or phrases that may not appear.
+        forbidden: words or phrases that may not appear. Greedy decoding, which does not look
+            ahead, may write "cats" where it wanted "cat"; beams look further, and "cat*" forbids
+            that, too.
+        required: words or phrases that must appear, of beam search; each may have alternatives:
+            "dog|puppy".
+
+    Raises:
+        ConfigError: for a value that cannot be, or two that exclude each other.
     """
 
     beams: int = 1
@@ -62,24 +84,100 @@ class DecodingOptions:
     bad_endings: tuple[str, ...] = ()
     prefix: str = ""
     forbidden: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
 
     def __post_init__(self):
-        self.method()
+        for name, value in checked(vars(self)).items():
+            object.__setattr__(self, name, value)
 
     def changed(self, changes: dict[str, Any]) -> "DecodingOptions":
-        """Return the options with changes. Raises ConfigError for one that does not exist."""
-        known = [field.name for field in fields(self)]
+        """Return the options with changes, of which lists and whole numbers are taken as they come.
+
+        Where these ask for another method, what only the old one knows is as by default again: a
+        model's own length penalty does not forbid greedy decoding.
+
+        Raises:
+            ConfigError: for an option that does not exist, or what the options then say.
+        """
+        known = {field.name: field.default for field in fields(self)}
         for name in changes:
             if name not in known:
                 near = get_close_matches(name, known, 1)
                 hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known)}"
                 raise ConfigError(f"no decoding option {name!r}{hint}")
-        return replace(self, **changes)
+        old: tuple[str, ...] = ()
+        if changes.get("sample") is True or changes.get("beams") == 1:
+            old = OF_BEAMS
+        elif "beams" in changes or changes.get("sample") is False:
+            old = OF_SAMPLING
+        default = {name: known[name] for name in old}
+        return DecodingOptions(**checked(vars(self) | default | changes))
 
     def method(self) -> Method:
-        """Return the method. Raises ConfigError for options that exclude each other."""
-        raise NotImplementedError
+        """Return the method, without what is `required`: that takes a vocabulary, see `plan`."""
+        if self.sample:
+            return Sampling(
+                self.temperature,
+                self.top_k,
+                self.top_p,
+                self.min_p,
+                self.samples,
+                self.returned,
+                self.seed,
+            )
+        if self.beams == 1:
+            return Greedy()
+        return BeamSearch(
+            self.beams,
+            self.groups,
+            self.diversity,
+            self.length_penalty,
+            self.early_stopping,
+            self.returned,
+        )
 
-    def rules(self, encode: Encode, end_id: int) -> list[Rule]:
-        """Return the rules on what may follow."""
-        raise NotImplementedError
+    def rules(self, words: Words, limits: Limits) -> list[Rule]:
+        """Return the rules on what may follow.
+
+        Args:
+            words: what the tokens say.
+            limits: of the captions, `limits.max_length` being this or the model's own.
+
+        Raises:
+            ConfigError: for a prefix or a minimum that has no room.
+            DataError: for a word that the vocabulary does not have.
+        """
+        end, longest = limits.end_id, limits.max_length
+        rules: list[Rule] = []
+        if self.repetition_penalty != 1:
+            rules.append(RepetitionPenalty(self.repetition_penalty, limits.begin_id))
+        if self.no_repeat_ngram:
+            rules.append(NoRepeatNgram(self.no_repeat_ngram))
+        if self.prefix:  # behind the rules that are on what the model writes by itself
+            rules.append(Prefix(self._prefix(words, longest)))
+        if self.bad_endings:
+            rules.append(NoEndAfter(PhraseAutomaton.of(words, [self.bad_endings], end), longest))
+        if self.min_length:
+            check_min_length(self.min_length, longest)
+            rules.append(MinLength(self.min_length, end))
+        if self.forbidden:
+            rules.append(Forbidden(PhraseAutomaton.of(words, [self.forbidden], end), longest))
+        return rules
+
+    def plan(self, words: Words, limits: Limits) -> tuple[Method, list[Rule]]:
+        """Return the method, with what is required, and the rules; raises what `rules` does."""
+        method = self.method()
+        if isinstance(method, BeamSearch) and self.required:
+            required = RequiredPhrases.of(words, self.required, limits.end_id)
+            required.check(limits.max_length)
+            method = replace(method, required=required)
+        return method, self.rules(words, limits)
+
+    def _prefix(self, words: Words, longest: int) -> tuple[int, ...]:
+        prefix: Sequence[int] = words.ways(self.prefix)[0]
+        if len(prefix) >= longest:
+            raise ConfigError(
+                f"prefix={self.prefix!r} has {len(prefix)} tokens and max_length={longest}: a "
+                "caption must be longer than how it begins; give a larger max_length"
+            )
+        return tuple(prefix)

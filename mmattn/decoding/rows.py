@@ -1,9 +1,10 @@
 """Writing rows that go on each by itself: what greedy decoding and sampling share."""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mmattn.batch import ImageTokens
@@ -11,6 +12,7 @@ from mmattn.captioner import Captioner
 from mmattn.decoding.decoded import Decoded, Limits
 from mmattn.decoding.rules import Rule, obey
 from mmattn.decoding.stepper import Stepper
+from mmattn.errors import ConfigError
 from mmattn.taps import Listener
 
 # (scores [A, K, V] after the rules, the images [A] they are of, step) -> tokens [A, K]
@@ -33,47 +35,69 @@ def write_rows(
 
     Stops when every caption has ended or is as long as may be. A caption's score is the mean
     log-probability of its tokens; the `best` ones are returned, all in the order of the rows if
-    None. Raises ValueError where the rules leave no token.
+    None. Raises ConfigError where the rules leave no token.
     """
     end_id, max_length = limits.end_id, limits.max_length
     stepper, device = Stepper(model, image, rows, max_length, listener), image.tokens.device
     images = len(image.tokens)
-    tokens = torch.full((images, rows, max_length), end_id, device=device)
-    log_probs = torch.zeros(images, rows, max_length, dtype=torch.float32, device=device)
-    lengths = torch.zeros(images, rows, dtype=torch.long, device=device)
     newest = torch.full((images, rows), limits.begin_id, device=device)
+    going = torch.ones(images, rows, dtype=torch.bool, device=device)
+    past = newest[..., None][..., :0]  # what was written, which only rules ask for
+    steps: list[_Step] = []
     for step in range(max_length):
-        ids = stepper.images
-        logits = stepper.step(newest).float()
-        scores = obey(rules, logits, tokens[ids, :, :step])
-        check_left(scores, newest, end_id, step)
-        chosen = choose(scores, ids, step)
+        logits = scores = stepper.step(newest).float()
+        if rules:
+            scores = obey(rules, logits, past)
+            check_left(scores, going, step)
+        chosen = choose(scores, stepper.images, step)
         log_prob = logits.gather(-1, chosen[..., None])[..., 0] - logits.logsumexp(-1)
-        ended = (newest == end_id) & (step > 0)
-        newest = chosen.masked_fill(ended, end_id)
-        tokens[ids, :, step], log_probs[ids, :, step] = newest, log_prob.masked_fill(ended, 0.0)
-        lengths[ids] += ~ended
-        left = (newest != end_id).any(-1)
-        going = int(left.sum())
-        if not going:
+        newest = chosen.where(going, end_id)
+        steps.append(_Step(stepper.images, newest, log_prob.where(going, 0.0)))
+        going = newest != end_id
+        left = going.any(-1)
+        count = int(left.sum())
+        if not count:
             break
-        if 2 * going <= len(left):  # copying what is left has its price, too
+        if rules:
+            past = torch.cat([past, newest[..., None]], -1)
+        if 2 * count <= len(left):  # copying what is left has its price, too
             places = left.nonzero()[:, 0]
             stepper.keep(places)
-            newest = newest[places]
+            newest, going, past = newest[places], going[places], past[places]
+    return _ranked(steps, images, end_id, best, stepper)
+
+
+class _Step(NamedTuple):
+    """What one step wrote: a token for each row of the images that were computed."""
+
+    images: Int[Tensor, "A"]
+    tokens: Int[Tensor, "A K"]
+    log_probs: Float[Tensor, "A K"]
+
+
+def _ranked(
+    steps: Sequence[_Step], images: int, end_id: int, best: int | None, stepper: Stepper
+) -> Decoded:
+    """Return what was written, the best captions first, and report how."""
+    rows, device = stepper.rows, stepper.images.device
+    tokens = torch.full((images, rows, len(steps)), end_id, device=device)
+    log_probs = torch.zeros(images, rows, len(steps), dtype=torch.float32, device=device)
+    for place, step in enumerate(steps):
+        tokens[step.images, :, place] = step.tokens
+        log_probs[step.images, :, place] = step.log_probs
+    lengths = (tokens != end_id).sum(-1).add(1).clamp(max=len(steps))
     scores = log_probs.sum(-1) / lengths
     order = torch.arange(rows, device=device).expand(images, rows)
     if best is not None:
         order = scores.sort(dim=-1, descending=True, stable=True).indices[:, :best]
-    places = order[..., None].expand(*order.shape, stepper.length)
+    places = order[..., None].expand(*order.shape, len(steps))
     stepper.report(places)
     return Decoded(tokens.gather(1, places), log_probs.gather(1, places), scores.gather(1, order))
 
 
-def check_left(scores: Tensor, newest: Tensor, end_id: int, step: int) -> None:
-    """Raise ValueError where a caption that goes on may not go on with any token."""
-    stuck = scores.amax(-1).isneginf() & ((newest != end_id) | (step == 0))
-    if bool(stuck.any()):
-        raise ValueError(
+def check_left(scores: Float[Tensor, "A K V"], going: Bool[Tensor, "A K"], step: int) -> None:
+    """Raise ConfigError where a caption that goes on may not go on with any token."""
+    if bool((scores.amax(-1).isneginf() & going).any()):
+        raise ConfigError(
             f"the rules forbid every token at place {step} of a caption: they contradict each other"
         )

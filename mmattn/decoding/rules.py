@@ -8,8 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from mmattn.decoding.automaton import PhraseAutomaton
+from mmattn.errors import ConfigError
 
 Rule = Callable[[Float[Tensor, "*R V"], Int[Tensor, "*R t"]], Float[Tensor, "*R V"]]
 NEVER = float("-inf")
@@ -41,17 +44,23 @@ class RepetitionPenalty:
     """Make what was written less likely to be written again (Keskar et al. 2019, section 4.1).
 
     A positive score is divided by `penalty`, a negative one multiplied. As in Hugging Face, greedy
-    decoding and sampling apply it to logits, beam search to log-probabilities.
+    decoding and sampling apply it to logits, beam search to log-probabilities, and the begin token
+    `begin_id` counts as written, which matters where it is the end token as well.
     """
 
     penalty: float
+    begin_id: int | None = None
 
     def __post_init__(self):
         if not self.penalty > 0:
-            raise ValueError(f"repetition_penalty={self.penalty}: give a number above 0; 1 is none")
+            raise ConfigError(
+                f"repetition_penalty={self.penalty}: give a number above 0; 1 is none"
+            )
 
     def __call__(self, scores: Tensor, written: Tensor) -> Tensor:
         """Change the scores of every token that a row has written."""
+        if self.begin_id is not None:
+            written = torch.nn.functional.pad(written, (1, 0), value=self.begin_id)
         if not written.shape[-1]:
             return scores
         found = scores.gather(-1, written)
@@ -67,8 +76,8 @@ class NoRepeatNgram:
 
     def __post_init__(self):
         if self.size < 1:
-            raise ValueError(
-                f"no_repeat_ngram={self.size}: give at least 1, or None for no such rule"
+            raise ConfigError(
+                f"no_repeat_ngram={self.size}: give at least 1, or leave the rule out"
             )
 
     def __call__(self, scores: Tensor, written: Tensor) -> Tensor:
@@ -83,22 +92,6 @@ class NoRepeatNgram:
         ends = grams[..., -1].masked_fill(~again, scores.shape[-1])
         banned = scores.new_zeros(*scores.shape[:-1], scores.shape[-1] + 1, dtype=torch.bool)
         return scores.masked_fill(banned.scatter(-1, ends, True)[..., :-1], NEVER)
-
-
-@dataclass(frozen=True)
-class NoEndAfter:
-    """No end directly after these tokens: "a man riding a" is no caption."""
-
-    tokens: tuple[int, ...]
-    end_id: int
-
-    def __call__(self, scores: Tensor, written: Tensor) -> Tensor:
-        """Forbid the end token behind a bad ending."""
-        if not written.shape[-1]:
-            return scores
-        bad = torch.isin(written[..., -1], written.new_tensor(self.tokens))
-        end = scores[..., self.end_id].masked_fill(bad, NEVER)
-        return scores.index_copy(-1, written.new_tensor([self.end_id]), end[..., None])
 
 
 @dataclass(frozen=True)
@@ -119,24 +112,56 @@ class Prefix:
 
 @dataclass(frozen=True)
 class Forbidden:
-    """None of these phrases, each a sequence of tokens, may appear."""
+    """No phrase of the automaton is in a caption, as whole words and however cut into tokens.
 
-    phrases: tuple[tuple[int, ...], ...]
+    "cat" may be written on the way to "cattle", but then the word must go on: no space, comma or
+    end may follow, and at the last of `max_length` places it may not be written.
+    """
 
-    def __post_init__(self):
-        if not all(self.phrases):
-            raise ValueError("a forbidden phrase is empty: it would forbid every caption")
+    automaton: PhraseAutomaton
+    max_length: int
 
     def __call__(self, scores: Tensor, written: Tensor) -> Tensor:
-        """Forbid the token that would complete a phrase."""
-        length = written.shape[-1]
-        for *head, last in self.phrases:
-            if len(head) > length:
-                continue
-            begun = written[..., length - len(head) :] == written.new_tensor(head)
-            column = scores[..., last].masked_fill(begun.all(-1), NEVER)
-            scores = scores.index_copy(-1, written.new_tensor([last]), column[..., None])
+        """Forbid the tokens by which a phrase would be done."""
+        automaton = self.automaton.on(scores.device)
+        state = automaton.states(written)[..., -1]
+        wrong = automaton.blocked[state]
+        if written.shape[-1] == self.max_length - 1:
+            wrong = wrong | automaton.ready[automaton.after[state]].any(-1)
+        return without(scores, automaton, wrong)
+
+
+@dataclass(frozen=True)
+class NoEndAfter:
+    """No caption ends in a phrase of the automaton: "a man riding a" is none.
+
+    That holds also where a caption ends because it may not be longer.
+    """
+
+    automaton: PhraseAutomaton
+    max_length: int
+
+    def __call__(self, scores: Tensor, written: Tensor) -> Tensor:
+        """Forbid the end behind a phrase, and at the last place what makes it the end."""
+        automaton = self.automaton.on(scores.device)
+        state = automaton.states(written)[..., -1]
+        wrong = torch.zeros_like(automaton.done[state][..., 0])
+        if written.shape[-1] == self.max_length - 1:
+            wrong = automaton.ready[automaton.after[state]].any(-1)
+        wrong[..., -1] = automaton.ready[state].any(-1)  # the last kind is the end token's
+        return without(scores, automaton, wrong)
+
+
+def without(
+    scores: Float[Tensor, "*R V"], automaton: PhraseAutomaton, wrong: Bool[Tensor, "*R kinds"]
+) -> Float[Tensor, "*R V"]:
+    """Return the scores with the tokens of some kinds forbidden."""
+    rows = wrong.any(-1)
+    if not bool(rows.any()):  # most often: then nothing as large as the vocabulary is touched
         return scores
+    scores = scores.clone()
+    scores[rows] = scores[rows].masked_fill(automaton.of_tokens(wrong[rows]), NEVER)
+    return scores
 
 
 def forbid(scores: Tensor, tokens: Sequence[int]) -> Tensor:

@@ -13,6 +13,7 @@ from mmattn.captioner import Captioner
 from mmattn.decoding.decoded import Decoded, Limits
 from mmattn.decoding.rows import write_rows
 from mmattn.decoding.rules import NEVER, Rule
+from mmattn.errors import ConfigError
 from mmattn.taps import Listener
 
 
@@ -36,7 +37,7 @@ class Sampling:
         seed: of all that is drawn.
 
     Raises:
-        ValueError: for numbers out of their range.
+        ConfigError: for numbers out of their range.
     """
 
     temperature: float = 1.0
@@ -58,7 +59,7 @@ class Sampling:
         }
         wrong = [name for name, right in ranges.items() if not right]
         if wrong:
-            raise ValueError(f"{self}: give {wrong[0]}")
+            raise ConfigError(f"{self}: give {wrong[0]}")
 
     def __call__(
         self,
@@ -67,13 +68,14 @@ class Sampling:
         limits: Limits,
         rules: Sequence[Rule] = (),
         listener: Listener | None = None,
-        first: int = 0,
+        places: Sequence[int] | None = None,
     ) -> Decoded:
         """Write captions of encoded images; see `BeamSearch` for what is asked.
 
-        `first` is the first image's place among all that are captioned in several batches.
+        `places` are the images' places among all that are captioned in several batches.
         """
-        drawn = self.uniforms(len(image.tokens), limits.max_length, first).to(image.tokens.device)
+        places = range(len(image.tokens)) if places is None else places
+        drawn = self.uniforms(places, limits.max_length).to(image.tokens.device)
 
         def choose(scores: Tensor, images: Tensor, step: int) -> Tensor:
             return drawn_tokens(self.cut(scores / self.temperature), drawn[images, :, step])
@@ -89,11 +91,11 @@ class Sampling:
             best=self.returned,
         )
 
-    def uniforms(self, images: int, steps: int, first: int) -> Float[Tensor, "B N T"]:
+    def uniforms(self, places: Sequence[int], steps: int) -> Float[Tensor, "B N T"]:
         """Return the numbers in [0, 1) that choose the tokens."""
         drawn = [
-            np.random.default_rng([self.seed, image]).random((self.samples, steps), np.float32)
-            for image in range(first, first + images)
+            np.random.default_rng([self.seed, place]).random((self.samples, steps), np.float32)
+            for place in places
         ]
         return torch.from_numpy(np.stack(drawn))
 

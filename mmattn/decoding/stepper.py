@@ -1,17 +1,14 @@
 """One token further, for several rows of every image: the decoder's step, and the loop's cache."""
 
-from typing import cast
-
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mmattn.attention import Attention, KeyValues, attend
+from mmattn.attention import KeyValues, attend
 from mmattn.batch import ImageTokens
-from mmattn.blocks import Block
 from mmattn.captioner import Captioner
-from mmattn.positions import Rotation, text_rotation
-from mmattn.taps import AttentionCall, Listener
+from mmattn.decoding.step import decoder_step
+from mmattn.taps import AttentionCall, Listener, Tap
 
 
 class Stepper:
@@ -41,16 +38,24 @@ class Stepper:
         max_length: int,
         listener: Listener | None = None,
     ):
-        self.text, self.rows, self.length = model.text, rows, 0
-        self.memory = model.memory(image)
-        self.blocks = cast("list[Block]", list(model.text.blocks))
+        self.decoder, self.rows, self.length = decoder_step(model.text), rows, 0
+        # Read at every step: in one piece for each head, that is as fast as memory allows.
+        self.memory = [
+            kv and KeyValues(*(x.contiguous() for x in kv)) for kv in model.memory(image)
+        ]
         batch, device = len(image.tokens), image.tokens.device
         self.images = torch.arange(batch, device=device)  # whose rows are still computed
         self.max_length = max_length
-        self.cache: dict[int, KeyValues] = {}  # by layer; made by the first step, whose type it has
+        # By layer [2, B, G, T·K, W]: the keys and values of what all rows wrote.
+        self.cache: dict[int, Tensor] = {}
         self.seen = torch.zeros(batch, rows, max_length * rows, dtype=torch.bool, device=device)
-        self.listener, self._all_memory = listener, self.memory
-        self._queries: dict[int, Tensor] = {}  # by layer
+        self.own = torch.eye(rows, dtype=torch.bool, device=device)
+        self._all_memory = self.memory
+        self._queries: dict[int, Tensor] = {}  # by layer that is listened to
+        self.taps: dict[int, Tap] = {}
+        if listener is not None:
+            found = {i: listener.at("text", i).tap("cross") for i in model.text.cross_layers}
+            self.taps = {i: tap for i, tap in found.items() if tap is not None}
 
     def step(
         self, tokens: Int[Tensor, "B K"], parents: Int[Tensor, "B K"] | None = None
@@ -60,24 +65,25 @@ class Stepper:
         Row k goes on from the row `parents[:, k]` of the step before, from itself if None.
         """
         start, end = self.length * self.rows, (self.length + 1) * self.rows
-        if parents is not None:
-            self.seen = self.seen.gather(1, parents[..., None].expand_as(self.seen))
-        self.seen[:, :, start:end] = torch.eye(self.rows, dtype=torch.bool, device=self.seen.device)
-        mask = None if self.rows == 1 else self.seen[:, None, :, :end]
-        x, rotation = self.text.embed(tokens.flatten()[:, None], self.length)[:, 0], None
-        x = x.view(*tokens.shape, -1)
-        if self.text.position == "rotary":
-            rotation = text_rotation(1, self.text.head_dim, self.length).to(x.device)
-        for layer, block in enumerate(self.blocks):
-            x = self._block(layer, block, x, mask, rotation, (start, end))
+        mask, images = self._mask(parents, start, end), len(tokens)
+        x = self.decoder.embed(tokens, self.length)
+        rotation = self.decoder.rotation(self.length, x.device)
+        for layer, block in enumerate(self.decoder.blocks):
+            if block.own is not None:
+                q, new = block.own.project(x, images, rotation)
+                x = block.own.join(x, attend(q, *self._extend(layer, new, start, end), mask))
+            if block.across is not None:
+                q = block.across.project(x, images)
+                x = block.across.join(x, self._across(layer, q))
+            x = block.mlp(x)
         self.length += 1
-        return self.text.logits(self.text.norm(x))
+        return self.decoder.logits(x).view(images, self.rows, -1)
 
     def keep(self, images: Int[Tensor, "A"]) -> None:
         """Go on with some of the images only: places among those that are still computed."""
         self.images, self.seen = self.images[images], self.seen[images]
         self.memory = [kv and KeyValues(kv.k[images], kv.v[images]) for kv in self.memory]
-        self.cache = {i: KeyValues(k[images], v[images]) for i, (k, v) in self.cache.items()}
+        self.cache = {layer: cache[:, images] for layer, cache in self.cache.items()}
 
     def report(self, paths: Int[Tensor, "B N T"]) -> None:
         """Tell the listener of the cross-attention by which N captions of each image were written.
@@ -85,62 +91,43 @@ class Stepper:
         `paths[b, n, t]` is the row of step t that wrote token t of caption n. The call is that of
         one teacher-forced pass over the captions: N·T query rows for each image.
         """
-        if self.listener is None:
-            return
         rows = torch.arange(len(paths), device=paths.device)[:, None, None]
         times = torch.arange(paths.shape[-1], device=paths.device).expand_as(paths)
-        for layer in self.text.cross_layers:
-            kv, tap = self._all_memory[layer], self.listener.at("text", layer).tap("cross")
-            if tap is None or kv is None:
-                continue
+        for layer, tap in self.taps.items():
+            kv = self._all_memory[layer]
+            assert kv is not None
             q = self._queries[layer][rows, times, paths].flatten(1, 2).transpose(1, 2)
             tap.record(AttentionCall(q, *kv, attend(q, *kv)))  # q: [B, H, N·T, K]
 
-    def _block(
-        self,
-        layer: int,
-        block: Block,
-        x: Float[Tensor, "B K D"],
-        mask: Bool[Tensor, "..."] | None,
-        rotation: Rotation | None,
-        place: tuple[int, int],
-    ) -> Float[Tensor, "B K D"]:
-        if block.self_attention is not None:
-            start, end = place
-            branch = block.self_norm(x) if block.pre_norm else x
-            new = block.self_attention.kv(branch, rotation)
-            if layer not in self.cache:
-                self.cache[layer] = KeyValues(self._room(new.k), self._room(new.v))
-            keys, values = self.cache[layer]
-            keys[:, :, start:end], values[:, :, start:end] = new.k, new.v
-            q = block.self_attention.queries(branch, rotation)
-            out = attend(q, keys[:, :, :end], values[:, :, :end], mask)
-            branch = merged(block.self_attention, out)
-            x = block.join(x, branch, block.self_residual, block.self_norm)
-        memory = self.memory[layer]
-        if block.cross_attention is not None and memory is not None:
-            branch = block.cross_norm(x) if block.pre_norm else x
-            q = block.cross_attention.queries(branch)
-            self._keep_queries(layer, q)
-            branch = merged(block.cross_attention, attend(q, *memory))
-            x = block.join(x, branch, block.cross_residual, block.cross_norm)
-        branch = block.mlp(block.mlp_norm(x) if block.pre_norm else x)
-        return block.join(x, branch, block.mlp_residual, block.mlp_norm)
+    def _mask(
+        self, parents: Int[Tensor, "B K"] | None, start: int, end: int
+    ) -> Bool[Tensor, "B 1 K end"] | None:
+        """Return what each row may see of what all rows of its image wrote, None for everything."""
+        if self.rows == 1:
+            return None
+        if parents is not None:
+            self.seen = self.seen.gather(1, parents[..., None].expand_as(self.seen))
+        self.seen[:, :, start:end] = self.own
+        return self.seen[:, None, :, :end]
 
-    def _room(self, new: Float[Tensor, "B G K W"]) -> Float[Tensor, "B G TK W"]:
-        """Return room for what all steps add."""
-        return new.new_zeros(*new.shape[:2], self.max_length * self.rows, new.shape[-1])
+    def _extend(
+        self, layer: int, new: Float[Tensor, "2 B G K W"], start: int, end: int
+    ) -> KeyValues:
+        """Put the newest keys and values of a layer beside those before; return all of them."""
+        if layer not in self.cache:
+            _, batch, heads, _, width = new.shape
+            self.cache[layer] = new.new_zeros(2, batch, heads, self.max_length * self.rows, width)
+        cache = self.cache[layer]
+        cache[:, :, :, start:end] = new
+        return KeyValues(*cache[:, :, :, :end].unbind(0))
 
-    def _keep_queries(self, layer: int, q: Float[Tensor, "B H K W"]) -> None:
-        """Keep the queries of a layer that is listened to, as [B, T, K, H, W] of all images."""
-        if self.listener is None or self.listener.at("text", layer).tap("cross") is None:
-            return
-        if layer not in self._queries:
-            shape = (len(q), self.max_length, self.rows, q.shape[1], q.shape[3])
-            self._queries[layer] = q.new_zeros(shape)
-        self._queries[layer][self.images, self.length] = q.transpose(1, 2)
-
-
-def merged(attention: Attention, out: Float[Tensor, "B H K W"]) -> Float[Tensor, "B K D"]:
-    """Return the output of all heads, projected."""
-    return attention.to_out(out.transpose(1, 2).flatten(2))
+    def _across(self, layer: int, q: Float[Tensor, "B H K W"]) -> Float[Tensor, "B H K W"]:
+        """Attend to the image; keep the queries as [B, T, K, H, W] of all images."""
+        kv = self.memory[layer]
+        assert kv is not None
+        if layer in self.taps:
+            if layer not in self._queries:
+                shape = (len(q), self.max_length, self.rows, q.shape[1], q.shape[3])
+                self._queries[layer] = q.new_zeros(shape)
+            self._queries[layer][self.images, self.length] = q.transpose(1, 2)
+        return attend(q, *kv)

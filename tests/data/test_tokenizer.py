@@ -3,10 +3,11 @@ import itertools
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from mmattn.data.tokenizer import BEGIN, END, PAD, CaptionTokenizer
 from mmattn.errors import DataError
+from mmattn.maps.words import group_words
 
 CAPTIONS = ["latin small letter e with acute", "latin capital letter e", "été à l'œuvre 🙂"] * 3
 
@@ -68,6 +69,65 @@ def test_offsets_of_a_known_word(tokenizer):
     assert "acute" in words
 
 
+def wordpiece(decoder: decoders.Decoder | None = None) -> CaptionTokenizer:
+    """BERT's kind of tokenizer: what goes on within a word is marked, not what begins one."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    words = ["a", "dog", "ball", "play", "##s", "##ing", ".", ",", "'", "s", "(", ")"]
+    vocabulary = {word: number for number, word in enumerate(special + words)}
+    backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    backend.add_special_tokens(special)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoder or decoders.WordPiece()
+    return CaptionTokenizer(backend)
+
+
+def grouped(tokenizer: CaptionTokenizer, ids: list[int]) -> list[tuple[str, tuple[int, ...]]]:
+    words = group_words(tokenizer.decode(ids), tokenizer.offsets(ids))
+    return [(word.text, word.tokens) for word in words]
+
+
+def test_wordpieces_and_punctuation_belong_to_the_word_before():
+    tokenizer = wordpiece()
+    ids = tokenizer.encode("a dogs, (playing balls).")
+    assert tokenizer.decode(ids) == "a dogs, ( playing balls )."
+    spans = [(0, 1), (1, 5), (5, 6), (6, 7), (7, 9), (9, 14), (14, 17), (17, 22), (22, 23)]
+    assert tokenizer.offsets(ids) == [*spans, (23, 25), (25, 26)]
+    words = [("a", (0,)), ("dogs,", (1, 2, 3)), ("(", (4,)), ("playing", (5, 6))]
+    assert grouped(tokenizer, ids) == [*words, ("balls", (7, 8)), (").", (9, 10))]
+
+
+def test_what_a_later_token_changes_is_not_yet_an_earlier_ones():
+    joined = [decoders.WordPiece(), decoders.Fuse(), decoders.Replace(" ' ", "'")]
+    tokenizer = wordpiece(decoders.Sequence(joined))
+    ids = tokenizer.encode("a dog's ball.")
+    assert tokenizer.decode(ids) == "a dog's ball."
+    spans = [(0, 1), (1, 5), (5, 5), (5, 7), (7, 12), (12, 13)]
+    assert tokenizer.offsets(ids) == spans
+    assert grouped(tokenizer, ids) == [("a", (0,)), ("dog's", (1, 2, 3)), ("ball.", (4, 5))]
+
+
+def test_a_special_token_within_a_text_belongs_to_no_word():
+    tokenizer = wordpiece()
+    dog, ball, mask, unknown = (
+        tokenizer.backend.token_to_id(w) for w in ["dog", "ball", "[MASK]", "s"]
+    )
+    ids = [mask, dog, mask, ball, 99, unknown, mask]
+    assert tokenizer.decode(ids) == "dog ball s"
+    assert grouped(tokenizer, ids) == [("dog", (1,)), ("ball", (3,)), ("s", (5,))]
+
+
+@given(st.lists(st.integers(0, 18), max_size=12))
+@settings(max_examples=100)
+def test_offsets_of_any_ids_tell_all_of_the_text(ids):
+    joined = [decoders.WordPiece(), decoders.Fuse(), decoders.Replace(" ' ", "'")]
+    for tokenizer in (wordpiece(), wordpiece(decoders.Sequence(joined))):
+        text, spans = tokenizer.decode(ids), tokenizer.offsets(ids)
+        assert len(spans) == len(tokenizer.until_end(ids))
+        told = [span for span in spans if span != (0, 0)]
+        assert "".join(text[start:end] for start, end in told) == text
+        assert sum(len(word.tokens) for word in group_words(text, spans)) == len(told)
+
+
 def test_it_reads_back_what_it_wrote(tokenizer, tmp_path):
     path = tmp_path / "tokenizer.json"
     path.write_text(tokenizer.to_json(), encoding="utf-8")
@@ -104,8 +164,6 @@ def test_the_three_may_be_one_token_as_in_gpt2():
 
 def test_gpt2_byte_level_bpe(data_root):
     vocabulary, merges = (str(data_root / "tokenizers" / f) for f in ("vocab.json", "merges.txt"))
-    from tokenizers import decoders, pre_tokenizers
-
     backend = Tokenizer(models.BPE.from_file(vocabulary, merges))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
