@@ -162,7 +162,7 @@ class Attention(nn.Module):
         self, x: Float[Tensor, "R T D"], rotation: Rotation | None = None, rows: int | None = None
     ) -> Float[Tensor, "B H NT K"]:
         """Project what attends, as the queries of `rows` rows of keys; of R rows if None."""
-        q = self.to_q(x).view(rows or len(x), -1, self.heads, self.head_dim).transpose(1, 2)
+        q = self.to_q(x).view(rows or x.shape[0], -1, self.heads, self.head_dim).transpose(1, 2)
         return rotate(self.q_norm(q), rotation)
 
     def forward(

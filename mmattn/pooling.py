@@ -44,7 +44,7 @@ class AttentionPooler(nn.Module):
         self, tokens: Float[Tensor, "B S C"], tap: Tap | None = None
     ) -> Float[Tensor, "B Q D"]:
         """Return what each query gathered of each image."""
-        queries = self.query_norm(self.queries).expand(len(tokens), -1, -1)
+        queries = self.query_norm(self.queries).expand(tokens.shape[0], -1, -1)
         return self.attention(queries, self.attention.kv(tokens), tap=tap)
 
     def settings(self) -> dict[str, Any]:

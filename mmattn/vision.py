@@ -149,7 +149,7 @@ class VisionTransformer(nn.Module):
         elif self.position == "sinusoidal":
             x = x + image_sinusoids(grid, self.patches.dim).to(x)
         if self.prefix_tokens is not None:
-            x = torch.cat([self.prefix_tokens.expand(len(x), -1, -1), x], dim=1)
+            x = torch.cat([self.prefix_tokens.expand(x.shape[0], -1, -1), x], dim=1)
         return self.embed_norm(x)
 
     def _rotation(self, grid: tuple[int, int], device: torch.device) -> Rotation | None:

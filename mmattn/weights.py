@@ -34,11 +34,14 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     return state
 
 
-def load_exactly(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
+def load_exactly(
+    module: nn.Module, state: dict[str, Tensor], source: str, *, assign: bool = False
+) -> None:
     """Load `state` into `module` if names and shapes agree exactly.
 
     Only the step counters of batch norms may be missing: they change no output, and some exporters
-    leave them out.
+    leave them out. With `assign` the module keeps the tensors themselves, and so their types;
+    otherwise it copies their numbers.
 
     Raises:
         CheckpointError: naming the first missing, unexpected and differently shaped entries.
@@ -57,4 +60,4 @@ def load_exactly(module: nn.Module, state: dict[str, Tensor], source: str) -> No
         raise CheckpointError(
             f"{source} does not fit {type(module).__name__}: {len(problems)} differences: {shown}"
         )
-    module.load_state_dict({**{name: own[name] for name in counters}, **state})
+    module.load_state_dict({**{name: own[name] for name in counters}, **state}, assign=assign)

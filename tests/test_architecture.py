@@ -39,6 +39,7 @@ FLOORS = {
     "placement": 8,
     "tasks": 8,
     "interop": 9,
+    "model_folder": 9,
     "pipeline": 10,
     "training": 10,
     "reports": 11,

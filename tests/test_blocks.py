@@ -41,10 +41,15 @@ def randomise(module: nn.Module) -> None:
             parameter.add_(torch.randn_like(parameter) * 0.3)
 
 
-def make_block(dim=12, drop_path=0.0, context_dim=None, **options) -> Block:
+def make_block(dim=12, drop_path=0.0, context_dim=None, self_attention=True, **options) -> Block:
     torch.manual_seed(0)
-    options = {"heads": 3, **options}
-    block = Block(dim, BlockOptions(**options), context_dim=context_dim, drop_path=drop_path)
+    block = Block(
+        dim,
+        BlockOptions(**{"heads": 3, **options}),
+        context_dim=context_dim,
+        self_attention=self_attention,
+        drop_path=drop_path,
+    )
     randomise(block)
     return block.double().eval()
 
@@ -100,9 +105,18 @@ def swiglu(x):
     return gate * torch.sigmoid(gate) * value
 
 
+ACTIVATIONS = [
+    ("gelu", gelu, 8),
+    ("gelu_tanh", gelu_tanh, 8),
+    ("quick_gelu", lambda x: x / (1 + torch.exp(-1.702 * x)), 8),
+    ("relu", lambda x: (x + x.abs()) / 2, 8),
+    ("silu", lambda x: x / (1 + torch.exp(-x)), 8),
+    ("swiglu", swiglu, 16),
+]
+
+
 @pytest.mark.parametrize(
-    ("activation", "function", "width"),
-    [("gelu", gelu, 8), ("gelu_tanh", gelu_tanh, 8), ("swiglu", swiglu, 16)],
+    ("activation", "function", "width"), ACTIVATIONS, ids=[name for name, *_ in ACTIVATIONS]
 )
 def test_activations_equal_their_formulas(activation, function, width):
     torch.manual_seed(0)
@@ -114,8 +128,9 @@ def test_activations_equal_their_formulas(activation, function, width):
 
 
 def test_an_unknown_activation_is_refused():
-    with pytest.raises(ValueError, match="activation is 'relu'; choose gelu, gelu_tanh or swiglu"):
-        Mlp(6, 8, "relu")
+    known = "gelu, gelu_tanh, quick_gelu, relu, silu or swiglu"
+    with pytest.raises(ValueError, match=f"activation is 'tanh'; choose {known}"):
+        Mlp(6, 8, "tanh")
 
 
 def test_layer_scale_scales_each_channel_of_each_branch():
@@ -187,4 +202,55 @@ def test_options_reach_every_attention():
         assert isinstance(attention.q_norm, nn.RMSNorm)
     assert block.cross_attention.to_kv.in_features == 8
     assert block.mlp.up.out_features == 30
-    assert not hasattr(make_block(), "cross_attention")
+    assert make_block().cross_attention is None
+
+
+def layer_norm(x: torch.Tensor, norm: nn.LayerNorm) -> torch.Tensor:
+    centred = x - x.mean(-1, keepdim=True)
+    scale = (centred.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+    return centred / scale * norm.weight + norm.bias
+
+
+@torch.no_grad()
+def torch_attention(attention, dim: int, context_dim: int) -> nn.MultiheadAttention:
+    """torch's attention with ours in it."""
+    theirs = nn.MultiheadAttention(
+        dim, attention.heads, kdim=context_dim, vdim=context_dim, batch_first=True
+    ).double()
+    k, v = attention.to_kv.weight.chunk(2)
+    for own, name in ((attention.to_q.weight, "q"), (k, "k"), (v, "v")):
+        getattr(theirs, f"{name}_proj_weight").copy_(own)
+    theirs.in_proj_bias.copy_(torch.cat([attention.to_q.bias, attention.to_kv.bias]))
+    theirs.out_proj.load_state_dict(attention.to_out.state_dict())
+    return theirs.eval()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("pre_norm", [True, False])
+@pytest.mark.parametrize("context_norm", [True, False])
+def test_a_block_may_attend_across_only(pre_norm, context_norm):
+    block = make_block(
+        context_dim=8, self_attention=False, pre_norm=pre_norm, context_norm=context_norm
+    )
+    x, context = torch.randn(2, 5, 12).double(), torch.randn(2, 7, 8).double()
+    out, kv = block(x, causal=True, context=block.cross_attention.kv(context))
+    seen = layer_norm(context, block.cross_attention.context_norm) if context_norm else context
+    attention = torch_attention(block.cross_attention, 12, 8)
+    if pre_norm:
+        middle = x + attention(layer_norm(x, block.cross_norm), seen, seen)[0]
+        expected = middle + block.mlp(layer_norm(middle, block.mlp_norm))
+    else:
+        middle = layer_norm(x + attention(x, seen, seen)[0], block.cross_norm)
+        expected = layer_norm(middle + block.mlp(middle), block.mlp_norm)
+    torch.testing.assert_close(out, expected, atol=1e-10, rtol=0)
+    assert kv is None
+    assert block.self_attention is None
+    assert not any(name.startswith("self") for name in block.state_dict())
+
+
+def test_only_what_is_attended_to_across_is_normalised_in_every_block_by_itself():
+    block = make_block(context_dim=8, context_norm=True, norm="rms")
+    assert isinstance(block.cross_attention.context_norm, nn.RMSNorm)
+    assert block.cross_attention.context_norm.weight.shape == (8,)
+    assert isinstance(block.self_attention.context_norm, nn.Identity)
+    assert isinstance(make_block(context_dim=8).cross_attention.context_norm, nn.Identity)

@@ -9,7 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+
+from mmattn.cli.load_run import load_run
+from mmattn.decoding.decoded import Limits
+from mmattn.decoding.greedy import Greedy
+from mmattn.model_folder.format import read_folder
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SMALL = [
@@ -98,6 +104,27 @@ def test_it_ends_with_captions_results_and_where_to_look(run):
         assert said in run[1]
 
 
+def test_the_run_ends_with_a_model_folder_that_captions_alike(run):
+    folder = run[0]
+    ours, bundle = load_run(folder), read_folder(folder)
+    limits = Limits(bundle.tokenizer.begin_id, bundle.tokenizer.end_id, bundle.max_length)
+    transform = bundle.preprocessing.transform()
+    for dataset in ours.data.splits.test.values():
+        images = torch.stack([transform(dataset.image(i)) for i in range(8)])
+        with torch.no_grad():
+            decoded = Greedy()(bundle.model, bundle.model.encode(images), limits)
+            batch = ours.data.evaluation_batch(dataset, range(8))
+            wanted = ours.task.decode(ours.task.encode(batch))
+        assert torch.equal(images, batch.images)
+        assert torch.equal(decoded.tokens, wanted.tokens)
+        rows = [(bundle.tokenizer, decoded), (ours.task.tokenizer, wanted)]
+        found, same = ([of.decode(row) for row in d.tokens[:, 0].tolist()] for of, d in rows)
+        assert found == same
+    card = (folder / "model" / "README.md").read_text()
+    assert "trained by mmattn on Glyphs" in card
+    assert "| test/fonts/cider |" in card
+
+
 def mmattn(*arguments):
     """Run the console script's `main` in a process of its own."""
     call = "from mmattn.cli.main import main; main()"
@@ -141,6 +168,8 @@ def test_half_precision_throughout(tmp_path):
     train(tmp_path, "trainer.precision=bf16-true", "trainer.limit_train_batches=2")
     (path,) = tmp_path.glob("logs/caption/runs/*/results.json")
     assert set(PROMISED) <= set(json.loads(path.read_text()))
+    parameters = list(read_folder(path.parent).model.parameters())
+    assert {parameter.dtype for parameter in parameters} == {torch.bfloat16}
 
 
 def test_a_mistake_is_one_line(tmp_path):
@@ -162,4 +191,5 @@ def test_a_sweep_over_two_processes_makes_one_folder_a_point(tmp_path):
     assert [point.name for point in points] == ["0", "1"]
     for point in points:
         assert set(PROMISED) <= set(json.loads((point / "results.json").read_text()))
+        assert (point / "model" / "manifest.json").is_file()
     assert not list(tmp_path.glob("logs/caption/runs/*"))

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from mmattn.blocks import BlockOptions
-from mmattn.positions import sinusoids
+from mmattn.positions import sinusoids, text_rotation
+from mmattn.recorder import Recorder
 from mmattn.text import TextTransformer
 
 POSITIONS = ["learned", "sinusoidal", "rotary"]
@@ -37,6 +38,103 @@ def test_extending_a_cache_equals_the_whole_pass(position, steps, kv_heads):
     torch.testing.assert_close(torch.cat(hidden, 1), whole, atol=1e-5, rtol=0)
     assert len(cache) == 3
     assert cache[0].k.shape == (4, kv_heads or 4, 7, 4)
+
+
+LAYOUTS = {
+    "CoCa": ["self", "self", "cross"],
+    "both after one": ["self", "both", "cross"],
+    "cross twice": ["self", "cross", "cross"],
+    "both": ["both", "both", "both"],
+    "none across": ["self", "self", "self"],
+}
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+@pytest.mark.parametrize("steps", [[1] * 7, [3, 1, 3]])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_of_every_layout_extending_a_cache_equals_the_whole_pass(position, steps, layout):
+    kinds = LAYOUTS[layout]
+    text = make_text(position=position, layout=kinds, block={"context_norm": True}).eval()
+    memory = make_memory(text)
+    whole = text(TOKENS, memory)
+    cache, hidden = None, []
+    for newest in TOKENS.split(steps, dim=1):
+        out, cache = text.extend(newest, cache, memory)
+        hidden.append(out)
+    torch.testing.assert_close(torch.cat(hidden, 1), whole, atol=1e-5, rtol=0)
+    assert [kv is None for kv in cache] == [kind == "cross" for kind in kinds]
+    assert [kv is None for kv in memory] == [kind == "self" for kind in kinds]
+    assert text.cross_layers == [i for i, kind in enumerate(kinds) if kind != "self"]
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_layout_is_its_blocks_one_after_the_other(position, layout):
+    text = make_text(position=position, layout=LAYOUTS[layout]).eval()
+    memory, rotation = make_memory(text), None
+    if position == "rotary":
+        rotation = text_rotation(7, text.head_dim)
+    x = text.embed(TOKENS)
+    for block, kind, context in zip(text.blocks, LAYOUTS[layout], memory, strict=True):
+        assert (block.self_attention is not None) == (kind != "cross")
+        assert (block.cross_attention is not None) == (kind != "self")
+        x, _ = block(x, causal=True, rotation=rotation, context=context)
+    assert torch.equal(text.norm(x), text(TOKENS, memory))
+    changed = text(TOKENS, text.memory(torch.randn(2, 5, 8)))
+    assert torch.equal(changed, text(TOKENS, memory)) == (layout == "none across")
+
+
+def test_two_blocks_of_one_attention_each_are_one_of_both():
+    both = make_text(layout=["both", "both", "both"], block={"context_norm": True}).eval()
+    turns = TextTransformer(
+        11,
+        16,
+        6,
+        both.block_options,
+        max_length=9,
+        context_dim=8,
+        layout=["self", "cross"] * 3,
+    ).eval()
+    state = {name: value for name, value in both.state_dict().items() if "blocks" not in name}
+    for i, block in enumerate(both.blocks):
+        for name, value in block.state_dict().items():
+            place = 2 * i if name.startswith("self") else 2 * i + 1
+            state[f"blocks.{place}.{name}"] = value
+            if name.startswith("mlp"):  # the first of two has none: its output is zero
+                state[f"blocks.{2 * i}.{name}"] = torch.zeros_like(value)
+    turns.load_state_dict(state)
+    memory = make_memory(both)
+    expected = both(TOKENS, memory)
+    torch.testing.assert_close(turns(TOKENS, make_memory(turns)), expected, atol=1e-6, rtol=0)
+
+
+def test_without_a_layout_all_blocks_hold_what_there_is_to_attend_to():
+    assert make_text().layout == ("both",) * 3
+    assert make_text(context_dim=None).layout == ("self",) * 3
+    assert make_text(context_dim=None).cross_layers == []
+
+
+@pytest.mark.parametrize(
+    ("layout", "context_dim", "said"),
+    [
+        (["self", "cross"], 8, "layout has 2 entries and depth is 3: give one a block"),
+        (["self", "cros", "self"], 8, "layout has 'cros'; choose both, self, cross"),
+        (["self", "cross", "self"], None, "blocks that attend across: give them a context_dim"),
+        (["both", "both", "both"], None, "blocks that attend across: give them a context_dim"),
+        (["cross", "self", "both"], 8, "begins with 'cross': a text must see itself first"),
+    ],
+)
+def test_a_layout_that_cannot_be_is_refused(layout, context_dim, said):
+    with pytest.raises(ValueError, match=said):
+        make_text(layout=layout, context_dim=context_dim)
+
+
+@torch.no_grad()
+def test_maps_of_a_layout_have_the_numbers_of_their_blocks():
+    text = make_text(layout=["self", "cross", "both"]).eval()
+    recorder = Recorder(["text.*"])
+    text(TOKENS, make_memory(text), recorder=recorder)
+    assert list(recorder.maps) == ["text.0.self", "text.1.cross", "text.2.self", "text.2.cross"]
 
 
 def test_memory_is_projected_once_for_each_image_and_layer():

@@ -111,6 +111,15 @@ def test_weights_that_fit_are_loaded():
     assert torch.equal(layer.bias, STATE["bias"])
 
 
+def test_tensors_may_be_taken_as_they_are_with_their_types():
+    layer = nn.Linear(3, 2).requires_grad_(False)
+    state = {name: value.to(torch.bfloat16) for name, value in STATE.items()}
+    load_exactly(layer, state, "here", assign=True)
+    assert layer.weight.data_ptr() == state["weight"].data_ptr()
+    assert layer.bias.dtype == torch.bfloat16
+    assert not layer.weight.requires_grad
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

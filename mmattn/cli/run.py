@@ -22,6 +22,7 @@ from mmattn.cli.build import build, build_task, build_trainer
 from mmattn.cli.distributed import check_ranks, join_processes, one_job, quiet_other_ranks
 from mmattn.cli.quiet import quiet_libraries
 from mmattn.cli.report import report
+from mmattn.cli.save_model import save_model
 from mmattn.cli.suggest import one_line
 from mmattn.cli.targets import check_targets
 from mmattn.data.module import CaptionDataModule
@@ -85,7 +86,12 @@ def train_and_test(config: DictConfig, folder: Path, checkpoint: Path | None) ->
         if config.test:
             test(trainer, task, data, checkpoint, trained=config.train)
             metrics |= trainer.callback_metrics
-        return finish(trainer, config, folder, metrics)
+        optimised = finish(trainer, config, folder, metrics)
+        if config.train and trainer.is_global_zero and not config.trainer.fast_dev_run:
+            # A test has loaded the best weights, and measured them.
+            best = None if config.test else best_weights(trainer)
+            save_model(task, data, folder, best=best, results=metrics if config.test else {})
+        return optimised
 
 
 def use_feature_cache(
@@ -125,11 +131,17 @@ def test(
     trained: bool,
 ) -> None:
     """Test the best weights of this run, or those of `checkpoint` where nothing was trained."""
-    best = getattr(trainer.checkpoint_callback, "best_model_path", "") if trained else checkpoint
-    if best:
+    best = best_weights(trainer) if trained else checkpoint
+    if best is not None:
         log.info("testing %s", best)
-        load_weights(task, Path(best))
+        load_weights(task, best)
     trainer.test(task, datamodule=data, verbose=False)
+
+
+def best_weights(trainer: L.Trainer) -> Path | None:
+    """Return the run's best checkpoint; None where it keeps none: the last weights are the best."""
+    path = getattr(trainer.checkpoint_callback, "best_model_path", "")
+    return Path(path) if path else None
 
 
 def callbacks(trainer: L.Trainer) -> list[L.Callback]:

@@ -61,11 +61,33 @@ def read_image(
         if draft_size is not None:
             image.draft("RGB", (draft_size, draft_size))
         image.load()
-        turn = _turn(image)
-        picture = _rgb(image, path)
-        if turn is not None:
-            picture = picture.transpose(turn)
-        return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+        return _upright(image, str(path))
+
+
+def rgb_tensor(image: Image.Image, name: str = "the image") -> Tensor:
+    """Return a PIL image as `read_image` returns a file.
+
+    Raises `DataError` where it cannot be decoded, has no pixel, or holds 32-bit samples.
+    """
+    if not all(image.size):
+        raise DataError(f"{name} has {image.width} x {image.height} pixels: give one that has some")
+    _quiet_pillow()
+    try:
+        image.load()
+        return _upright(image, name)
+    except DataError:
+        raise
+    except Exception as error:  # see `_opened`
+        raise DataError(f"{name} cannot be decoded: {error or type(error).__name__}") from error
+
+
+def _upright(image: Image.Image, name: str) -> Tensor:
+    """Return a loaded picture as RGB, turned upright."""
+    turn = _turn(image)
+    picture = _rgb(image, name)
+    if turn is not None:
+        picture = picture.transpose(turn)
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
 
 def check_images(
@@ -222,11 +244,11 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
         return None
 
 
-def _rgb(image: Image.Image, path: Path) -> Image.Image:
+def _rgb(image: Image.Image, name: str) -> Image.Image:
     """Return `image` in mode RGB, transparency laid on white."""
     if image.mode in ("I", "F"):
         raise DataError(
-            f"{path} holds 32-bit samples, whose range is unknown. Convert it to 8 or 16 bits."
+            f"{name} holds 32-bit samples, whose range is unknown. Convert it to 8 or 16 bits."
         )
     if image.mode.startswith("I;16"):
         image = _eight_bits(image)

@@ -7,10 +7,12 @@ from typing import Any
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from mmattn.data.transforms import ToNormalised
+from mmattn.data.transforms import CenterCropDown, ToNormalised
 from mmattn.errors import ConfigError
 
 Size = tuple[int, int]
+# How a centre crop rounds a margin that is no whole number.
+CROPS = {"even": v2.CenterCrop, "down": CenterCropDown}
 INTERPOLATIONS = {
     mode.value: mode
     for mode in (
@@ -33,6 +35,8 @@ class Preprocessing:
         crop: the middle (height, width) is cut out; None cuts nothing.
         interpolation: "nearest", "nearest-exact", "bilinear" or "bicubic", with antialiasing.
         mean, std: of each channel, of values in [0, 1].
+        crop_rounding: where the margins of a crop cannot be equal, "even" rounds the first half to
+            even (torchvision), "down" makes it the smaller one (Hugging Face).
 
     Raises:
         ConfigError: for values that do not fit each other.
@@ -44,12 +48,17 @@ class Preprocessing:
     interpolation: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    crop_rounding: str = "even"
 
     def __post_init__(self):
         if self.interpolation not in INTERPOLATIONS:
             raise ConfigError(
                 f"preprocessing.interpolation is {self.interpolation!r}; "
                 f"known: {', '.join(INTERPOLATIONS)}"
+            )
+        if self.crop_rounding not in CROPS:
+            raise ConfigError(
+                f"preprocessing.crop_rounding is {self.crop_rounding!r}; known: {', '.join(CROPS)}"
             )
         if len(self.mean) != 3 or len(self.std) != 3 or not all(self.std):
             raise ConfigError(
@@ -70,7 +79,7 @@ class Preprocessing:
             mode = INTERPOLATIONS[self.interpolation]
             steps.append(v2.Resize(size, interpolation=mode, antialias=True))
         if self.crop is not None:
-            steps.append(v2.CenterCrop(list(self.crop)))
+            steps.append(CROPS[self.crop_rounding](list(self.crop)))
         return v2.Compose([*steps, ToNormalised(self.mean, self.std)])
 
     def settings(self) -> dict[str, Any]:
@@ -110,6 +119,8 @@ class Preprocessing:
                 values |= {"mean": tuple(step.mean), "std": tuple(step.std)}
             elif isinstance(step, v2.CenterCrop):
                 values["crop"] = _pair(step.size)
+            elif isinstance(step, CenterCropDown):
+                values |= {"crop": step.size, "crop_rounding": "down"}
             elif isinstance(step, v2.Resize) and values["crop"] is None and step.max_size is None:
                 values["resize"] = _resize(step)
                 values["interpolation"] = v2.InterpolationMode(step.interpolation).value

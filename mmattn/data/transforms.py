@@ -1,4 +1,4 @@
-"""The last step of every image transform: bytes to normalised numbers."""
+"""Steps of image transforms: bytes to normalised numbers, and a centre crop."""
 
 from collections.abc import Sequence
 
@@ -22,3 +22,29 @@ class ToNormalised(torch.nn.Module):
     def extra_repr(self) -> str:
         """Show the values: a feature cache knows a transform by its text."""
         return f"mean={self.mean}, std={self.std}"
+
+
+class CenterCropDown(torch.nn.Module):
+    """Cut out the middle (height, width); zeros around it where the picture is smaller.
+
+    Where the two margins cannot be equal the first is the smaller one, as in Hugging Face's image
+    processors. torchvision's `CenterCrop` rounds the first margin half to even.
+    """
+
+    def __init__(self, size: Sequence[int]):
+        super().__init__()
+        self.size = (size[0], size[1])
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Crop one image [..., h, w]."""
+        (height, width), (h, w) = self.size, image.shape[-2:]
+        if h < height or w < width:
+            image = functional.center_crop(image, [max(h, height), max(w, width)])
+        top, left = (
+            (have - want) // 2 for have, want in zip(image.shape[-2:], self.size, strict=True)
+        )
+        return functional.crop(image, top, left, height, width)
+
+    def extra_repr(self) -> str:
+        """Show the size."""
+        return f"size={self.size}"

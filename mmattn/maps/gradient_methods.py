@@ -17,6 +17,7 @@ from mmattn.captioner import Captioner
 from mmattn.gradient_recorder import GradientRecorder
 from mmattn.maps.methods import (
     check_every_block_attends,
+    check_patches_are_attended_to,
     cross_sites,
     layers_title,
     on_grid,
@@ -47,6 +48,7 @@ class AttentionGradient:
 
     def __call__(self, model: Captioner, batch: CaptionBatch) -> Float[Tensor, "B N T h w"]:
         """Return the maps. Raises ValueError for a layer that the decoder lacks."""
+        check_patches_are_attended_to(model, self.title)
         sites, last = cross_sites(model, self.layers), model.text.depth - 1
         with token_gradients(model, batch, sites) as gradients:
             if set(sites) == {f"text.{last}.cross"}:
@@ -90,6 +92,7 @@ class LeGrad:
 
     def __call__(self, model: Captioner, batch: CaptionBatch) -> Float[Tensor, "B N T h w"]:
         """Return the maps. Raises ValueError for a layer that the decoder lacks."""
+        check_patches_are_attended_to(model, self.title)
         sites = cross_sites(model, self.layers)
         with token_gradients(model, batch, sites) as gradients:
             rows = gradients.rows(lambda t: self._row(gradients.recorder, sites, batch))
@@ -130,6 +133,7 @@ class Chefer:
 
     def _maps(self, model: Captioner, batch: CaptionBatch) -> Float[Tensor, "B 1 T h w"]:
         check_every_block_attends(model, self.title)
+        check_patches_are_attended_to(model, self.title)
         inner = [f"vision.{layer}.self" for layer in range(model.vision.depth)]
         layers = [(f"text.{i}.self", f"text.{i}.cross") for i in range(model.text.depth)]
         sites = [*inner, *(site for pair in layers for site in pair)]

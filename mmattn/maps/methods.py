@@ -97,6 +97,7 @@ class Rollout:
     def __call__(self, model: Captioner, batch: CaptionBatch) -> Float[Tensor, "B N T h w"]:
         """Return the maps. Raises ValueError for a layer that the decoder lacks."""
         check_every_block_attends(model, self.title)
+        check_patches_are_attended_to(model, self.title)
         cross = cross_sites(model, None if self.layer is None else [self.layer])
         own = [site.replace("cross", "self") for site in cross] if self.layer is None else []
         inner = [f"vision.{layer}.self" for layer in range(model.vision.depth)]
@@ -140,6 +141,7 @@ class ValueNorm:
 
     def __call__(self, model: Captioner, batch: CaptionBatch) -> Float[Tensor, "B N T h w"]:
         """Return the maps. Raises ValueError for a layer that the decoder lacks."""
+        check_patches_are_attended_to(model, self.title)
         projections = {
             f"text.{i}.cross": model.get_parameter(f"text.blocks.{i}.cross_attention.to_out.weight")
             for i in cross_layers(model, self.layers)
@@ -194,6 +196,15 @@ def check_every_block_attends(model: Captioner, title: str) -> None:
         raise ValueError(f"{title} is defined for blocks with both attentions; these are not")
 
 
+def check_patches_are_attended_to(model: Captioner, title: str) -> None:
+    """Raise ValueError where the decoder attends to pooled tokens."""
+    if model.vision.pooler is not None:
+        raise ValueError(
+            f"{title}: the decoder attends to pooled tokens, which are of no place; only raw "
+            "attention follows them to the patches"
+        )
+
+
 @torch.no_grad()
 def pooled_from(model: Captioner, batch: CaptionBatch) -> Float[Tensor, "B Q keys"]:
     """Return how much of each image token a pooled one holds, mean over the pooler's heads."""
@@ -212,11 +223,6 @@ def on_grid(
     rows: Float[Tensor, "*R keys"], image: ImageTokens, labels: Int[Tensor, "B N T"]
 ) -> Float[Tensor, "B N T h w"]:
     """Lay rows over the image's tokens out as maps: no prefix tokens, zeros without a label."""
-    if rows.shape[-1] != image.prefix + image.grid[0] * image.grid[1]:
-        raise ValueError(
-            f"the decoder attends to {rows.shape[-1]} pooled tokens, which are of no place: only "
-            "raw attention follows them to the patches"
-        )
     maps = rows[..., image.prefix :].reshape(*labels.shape, *image.grid)
     return maps.masked_fill((labels == IGNORE)[..., None, None], 0.0)
 

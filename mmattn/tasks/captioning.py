@@ -182,14 +182,7 @@ class CaptioningTask(L.LightningModule):
         Raises:
             CheckpointError: saying what differs.
         """
-        own = checkpoint.get("mmattn")
-        if not isinstance(own, dict) or not {"schema", "tokenizer"} <= own.keys():
-            raise CheckpointError("this is not a checkpoint of a captioning run of mmattn")
-        if own["schema"] != SCHEMA:
-            raise CheckpointError(
-                f"the checkpoint has schema {own['schema']!r}; this version reads {SCHEMA}"
-            )
-        check_same_tokenizer(own["tokenizer"], self.tokenizer)
+        check_same_tokenizer(own_entry(checkpoint)["tokenizer"], self.tokenizer)
         check_same_shapes(checkpoint["state_dict"], self.state_dict())
 
     def _evaluate(self, batch: CaptionBatch, prefix: str, scores: CaptionScores) -> None:
@@ -213,6 +206,18 @@ class CaptioningTask(L.LightningModule):
     def _test_prefix(self, index: int) -> str:
         name = self.test_names[index]
         return f"test/{name}" if name else "test"
+
+
+def own_entry(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Return what the task keeps in a checkpoint. Raises CheckpointError for another's."""
+    own = checkpoint.get("mmattn")
+    if not isinstance(own, dict) or not {"schema", "tokenizer"} <= own.keys():
+        raise CheckpointError("this is not a checkpoint of a captioning run of mmattn")
+    if own["schema"] != SCHEMA:
+        raise CheckpointError(
+            f"the checkpoint has schema {own['schema']!r}; this version reads {SCHEMA}"
+        )
+    return own
 
 
 def check_same_tokenizer(saved: str, tokenizer: CaptionTokenizer) -> None:

@@ -1,12 +1,15 @@
 import json
 
 import pytest
+import torch
 import wandb
 from omegaconf import OmegaConf
 
 from mmattn.cli import run
 from mmattn.cli.build import build, build_trainer
 from mmattn.errors import ConfigError, DataError
+from mmattn.model_folder.format import read_folder
+from mmattn.training.checkpoints import read_checkpoint
 
 
 def test_a_wandb_run_ends_with_its_job(composed, monkeypatch):
@@ -64,3 +67,38 @@ def test_a_sweep_gets_the_figure_it_asked_for(composed, tmp_path, wanted, found)
     trainer = build_trainer(config)
     assert run.finish(trainer, config, tmp_path, {"val/cider": 2.5}) == found
     assert json.loads((tmp_path / "results.json").read_text()) == {"val/cider": 2.5}
+
+
+TINY = [
+    "data.source.fonts=[DejaVuSans,DejaVuSerif]",
+    "data.source.held_out_fonts=[DejaVuSans-Bold]",
+    "data.source.categories=[Lu]",
+    *("model.text.depth=1", "model.text.dim=16", "trainer.accelerator=cpu"),
+    *("trainer.enable_progress_bar=false", "logger=none", "print_config=false", "test=false"),
+]
+
+
+def test_a_run_without_a_test_ends_with_its_best_weights(composed, tmp_path):
+    config = composed(
+        *TINY,
+        *("trainer.max_epochs=2", "trainer.limit_train_batches=1", "trainer.limit_val_batches=1"),
+        *("trainer.check_val_every_n_epoch=1", "callbacks=checkpoint"),
+        # the first epoch is the best, whatever it learns
+        *("callbacks.checkpoint.monitor=epoch", "callbacks.checkpoint.mode=min"),
+        "callbacks.checkpoint.save_top_k=2",
+    )
+    run.train_and_test(config, tmp_path, None)
+    found = read_folder(tmp_path).model.state_dict()
+    same = {}
+    for name in ("epoch_000.ckpt", "epoch_001.ckpt"):
+        state = read_checkpoint(tmp_path / "checkpoints" / name)["state_dict"]
+        same[name] = all(torch.equal(v, state[f"model.{key}"]) for key, v in found.items())
+    assert same == {"epoch_000.ckpt": True, "epoch_001.ckpt": False}
+    assert "## Measured" not in (tmp_path / "model" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("override", ["train=false", "trainer.fast_dev_run=1"])
+def test_what_trains_nothing_in_earnest_writes_no_model(composed, tmp_path, override):
+    config = composed(*TINY, "callbacks=none", override)
+    run.train_and_test(config, tmp_path, None)
+    assert not (tmp_path / "model").exists()

@@ -1,0 +1,125 @@
+"""From a run directory to a captioner with all that it needs to caption, without the run's data."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from tokenizers import Tokenizer
+
+from mmattn.bundle import Bundle
+from mmattn.cli.arguments import check_arguments
+from mmattn.cli.build import build
+from mmattn.cli.load_run import find_run, read_config
+from mmattn.cli.targets import check_targets
+from mmattn.data.preprocessing import Preprocessing
+from mmattn.data.tokenizer import CaptionTokenizer
+from mmattn.errors import CheckpointError, ConfigError
+from mmattn.tasks.captioning import own_entry
+from mmattn.training.checkpoints import read_checkpoint
+from mmattn.weights import load_exactly
+
+
+def bundle_of_run(model: str | Path, allowed: Sequence[str] = ()) -> Bundle:
+    """Return the captioner of a run directory, or of one of the checkpoints in it.
+
+    Neither the data set nor pretrained weights need be at hand: the checkpoint holds the tokenizer
+    and every weight.
+
+    Args:
+        model: a run directory, of which the best checkpoint is taken, or a checkpoint below it.
+        allowed: packages of the user's own that its configuration may name.
+
+    Raises:
+        UserError: where that is no run, names something that may not be built, does not fit its
+            checkpoint, or preprocesses images as a model folder cannot.
+    """
+    folder, checkpoint = find_run(Path(model).expanduser())
+    config = read_config(folder / "config.yaml", [])
+    parts = {"model": without_origins(plain(config, "model")), "data": eval_part(config)}
+    check_targets(parts, allowed)
+    check_arguments(parts)
+    content = read_checkpoint(checkpoint)
+    captioner = build(DictConfig(parts["model"]), "model").eval()
+    load_exactly(captioner, weights_of(content), str(checkpoint))
+    transform = build(DictConfig(parts["data"]["eval_transform"]), "data.eval_transform")
+    return Bundle(
+        model=captioner,
+        tokenizer=tokenizer_of(content, checkpoint),
+        preprocessing=Preprocessing.of_transform(transform, parts["data"]["image_size"]),
+        max_length=parts["data"]["max_length"],
+        source=trained_on(parts["data"]["source"].rpartition(".")[2]),
+    )
+
+
+def results_of_run(model: str | Path) -> dict[str, float]:
+    """Return the figures of a run directory's results.json; none where there is no such file.
+
+    Raises:
+        ConfigError: where there is no run, or the file holds anything else than figures by name.
+    """
+    path = find_run(Path(model).expanduser())[0] / "results.json"
+    if not path.is_file():
+        return {}
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+        return {str(name): float(value) for name, value in results.items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{path}: not the results of a run ({error})") from error
+
+
+def trained_on(data: str) -> str:
+    """Return where a run's model comes from, in a few words."""
+    return f"trained by mmattn on {data}"
+
+
+def plain(config: DictConfig, key: str) -> dict[str, Any]:
+    """Return a section as plain values. Raises ConfigError where it is none."""
+    section = config[key]
+    if not isinstance(section, DictConfig):
+        raise ConfigError(f"config.yaml: {key} is no section of keys and values")
+    values: Any = OmegaConf.to_container(section, resolve=True)
+    return values
+
+
+def eval_part(config: DictConfig) -> dict[str, Any]:
+    """Return what a run's configuration says about pictures, lengths and the name of its data."""
+    data = plain(config, "data")
+    wanted = ("image_size", "eval_transform", "max_length")
+    missing = [key for key in wanted if key not in data]
+    if missing:
+        raise ConfigError(f"config.yaml: data.{missing[0]} is missing: a model folder needs it")
+    source = data.get("source")
+    target = source.get("_target_", "") if isinstance(source, dict) else ""
+    return {**{key: data[key] for key in wanted}, "source": str(target)}
+
+
+def without_origins(model: Any) -> Any:
+    """Return a model's configuration with every `pretrained` of this library's parts off."""
+    if isinstance(model, list):
+        return [without_origins(item) for item in model]
+    if not isinstance(model, dict):
+        return model
+    ours = str(model.get("_target_", "")).startswith("mmattn.")
+    inner = {key: without_origins(value) for key, value in model.items()}
+    return {**inner, "pretrained": False} if ours and "pretrained" in inner else inner
+
+
+def weights_of(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the model's entries of a checkpoint's state dict."""
+    prefix = "model."
+    state = content["state_dict"].items()
+    return {name.removeprefix(prefix): v for name, v in state if name.startswith(prefix)}
+
+
+def tokenizer_of(content: dict[str, Any], checkpoint: Path) -> CaptionTokenizer:
+    """Return the tokenizer that a checkpoint carries. Raises CheckpointError where it has none."""
+    try:
+        text = own_entry(content)["tokenizer"]
+    except CheckpointError as error:
+        raise CheckpointError(f"{checkpoint}: {error}") from error
+    try:
+        return CaptionTokenizer(Tokenizer.from_str(text), f"the tokenizer of {checkpoint}")
+    except Exception as error:  # tokenizers raises bare Exception
+        raise CheckpointError(f"{checkpoint}: its tokenizer cannot be read ({error})") from error

@@ -1,0 +1,41 @@
+"""A captioner by whatever names it: a model folder, a run directory or an id of the hub."""
+
+from pathlib import Path
+
+import torch
+
+from mmattn.bundle import Bundle
+from mmattn.errors import ConfigError
+from mmattn.model_folder.format import read_folder
+from mmattn.model_folder.hub import fetch, is_hub_id
+
+
+def read_source(
+    source: str | Path,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    dtype: torch.dtype | None = None,
+) -> Bundle:
+    """Read a captioner.
+
+    Args:
+        source: a model folder; a run directory that has one; or, where nothing here has that name,
+            `name/name` on the Hugging Face hub.
+        revision: a branch, tag or commit of the hub.
+        token: of the hub's user, for private repositories.
+        dtype: what the model's floating numbers become; as they were stored if None.
+
+    Raises:
+        ConfigError: where there is no such thing.
+        CheckpointError: for what is something else, or not whole (see `read_folder`).
+    """
+    if is_hub_id(source):
+        try:
+            place = fetch(str(source), revision, token=token)
+        except ConfigError as error:
+            raise ConfigError(f"there is no folder {source} here, and {error}") from error
+        return read_folder(place, dtype=dtype, alone=False)
+    if revision is not None:
+        raise ConfigError(f"revision={revision!r} is of the hub, and {source} is a folder here")
+    return read_folder(source, dtype=dtype)

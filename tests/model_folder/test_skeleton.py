@@ -1,0 +1,90 @@
+"""A model is built without drawing weights, and nothing else about it is other."""
+
+import pytest
+import torch
+from torch import nn
+
+from mmattn.architecture import construct, describe
+from mmattn.backbones import TimmPatches
+from mmattn.blocks import BlockOptions
+from mmattn.errors import CheckpointError
+from mmattn.model_folder import skeleton as module
+from mmattn.model_folder.skeleton import WithoutDrawing, skeleton
+from mmattn.vision import VisionTransformer
+
+TIMM = {
+    "mobilenetv2_035": {},
+    "vit_tiny_patch16_224": {"depth": 1, "embed_dim": 16, "num_heads": 2, "img_size": 32},
+    "swin_tiny_patch4_window7_224": {
+        **{"embed_dim": 8, "depths": [2, 1], "num_heads": [1, 2]},
+        **{"window_size": 2, "img_size": 32},
+    },
+    "eva02_tiny_patch14_224": {"depth": 1, "img_size": 28},  # rotary positions in buffers
+}
+
+
+def test_no_weight_is_drawn(bundle):
+    architecture = describe(bundle.model)
+    before = torch.get_rng_state()
+    with WithoutDrawing():
+        construct(architecture)
+    assert torch.equal(torch.get_rng_state(), before)
+    construct(architecture)
+    assert not torch.equal(torch.get_rng_state(), before)  # as it otherwise is
+
+
+def test_random_numbers_go_on_as_if_nothing_had_been_built(bundle):
+    architecture = describe(bundle.model)
+    torch.manual_seed(3)
+    wanted = torch.rand(4)
+    torch.manual_seed(3)
+    skeleton(architecture, "here")
+    assert torch.equal(torch.rand(4), wanted)
+
+
+@pytest.mark.parametrize("name", TIMM)
+def test_buffers_and_shapes_are_those_of_the_plain_construction(make_bundle, name):
+    """Buffers that a constructor computes and no state dict holds are the reason not to use
+    torch's meta device."""
+    size = (28, 28) if "patch14" in name else (32, 32)
+    patches = TimmPatches(name, 8, size, options=TIMM[name])
+    bundle = make_bundle(VisionTransformer(size, patches, 1, BlockOptions(heads=2)))
+    architecture = describe(bundle.model)
+    plain, built = construct(architecture).eval(), skeleton(architecture, "here")
+    buffers = dict(built.named_buffers())
+    assert dict(plain.named_buffers()).keys() == buffers.keys()
+    for buffer_name, value in plain.named_buffers():
+        assert torch.equal(value, buffers[buffer_name]), buffer_name
+    shapes = {key: (p.shape, p.requires_grad) for key, p in built.named_parameters()}
+    assert shapes == {key: (p.shape, p.requires_grad) for key, p in plain.named_parameters()}
+    assert built.vision.grid == plain.vision.grid
+
+
+def test_only_parameters_are_left_as_they_are():
+    with WithoutDrawing():
+        layer, plain = nn.Linear(3, 2), torch.zeros(4)
+        plain.add_(1).mul_(3)
+        layer.weight.requires_grad_(False)
+        nn.init.ones_(layer.bias)
+    assert plain.tolist() == [3.0] * 4
+    assert not layer.weight.requires_grad
+    assert layer.bias.tolist() == [1.0, 1.0]
+
+
+def test_what_a_constructor_refuses_is_one_line_with_its_source(bundle):
+    architecture = describe(bundle.model)
+    architecture["text"]["block"]["heads"] = 0
+    with pytest.raises(CheckpointError, match=r"^here: this architecture cannot be built \(.+\)$"):
+        skeleton(architecture, "here")
+    architecture["text"]["block"]["heads"] = 3
+    with pytest.raises(CheckpointError, match=r"^here: .*3"):
+        skeleton(architecture, "here")
+
+
+def test_an_interruption_is_no_mistake_in_the_architecture(bundle, monkeypatch):
+    def interrupted(architecture):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "construct", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        skeleton(describe(bundle.model), "here")
