@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from mmattn.maps.record import AttentionRecord as AttentionRecord
     from mmattn.maps.token_matrix import token_matrix as token_matrix
     from mmattn.maps.viewer import save_viewer as save_viewer
+    from mmattn.pipeline.attention import AttentionChoice as AttentionChoice
+    from mmattn.pipeline.caption import Caption as Caption
+    from mmattn.pipeline.load import load as load
+    from mmattn.pipeline.pipeline import Pipeline as Pipeline
     from mmattn.recorder import Recorder as Recorder
     from mmattn.recorder import empty_rows as empty_rows
     from mmattn.statistics import StatisticsRecorder as StatisticsRecorder
@@ -29,12 +33,15 @@ if TYPE_CHECKING:
 # command line's help and its first complaint about a typo do not wait for torch.
 _HOME = {
     "Attention": "attention",
+    "AttentionChoice": "pipeline.attention",
     "AttentionRecord": "maps.record",
     "attend": "attention",
     "Block": "blocks",
     "BlockOptions": "blocks",
+    "Caption": "pipeline.caption",
     "Captioner": "captioner",
     "GradientRecorder": "gradient_recorder",
+    "Pipeline": "pipeline.pipeline",
     "Placement": "maps.geometry",
     "Recorder": "recorder",
     "Side": "maps.comparison",
@@ -43,6 +50,7 @@ _HOME = {
     "VisionTransformer": "vision",
     "comparison": "maps.comparison",
     "empty_rows": "recorder",
+    "load": "pipeline.load",
     "load_attention": "maps.archive",
     "record": "interop.foreign_attention",
     "save_attention": "maps.archive",
@@ -51,11 +59,14 @@ _HOME = {
 }
 __all__ = [
     "Attention",
+    "AttentionChoice",
     "AttentionRecord",
     "Block",
     "BlockOptions",
+    "Caption",
     "Captioner",
     "GradientRecorder",
+    "Pipeline",
     "Placement",
     "Recorder",
     "Side",
@@ -65,6 +76,7 @@ __all__ = [
     "attend",
     "comparison",
     "empty_rows",
+    "load",
     "load_attention",
     "record",
     "save_attention",

@@ -10,6 +10,9 @@ from mmattn.errors import ConfigError
 # Where each command's `main` is: imported when it is asked for.
 COMMANDS = {
     "train": "mmattn.cli.train",
+    "caption": "mmattn.cli.caption",
+    "import": "mmattn.cli.import_model",
+    "export": "mmattn.cli.export_model",
     "view": "mmattn.cli.view",
     "attention-report": "mmattn.cli.attention_report",
 }
@@ -18,6 +21,10 @@ HELP = """mmattn: train captioners that see and read, and look at what they atte
 
   mmattn train [KEY=VALUE ...]     train, test, and draw attention maps (the same as train.py)
   mmattn train --help              every configuration group and key
+  mmattn caption IMAGES --model RUN
+                                   a caption for every image, with --attention FOLDER its maps
+  mmattn import SOURCE DEST        a captioner of Hugging Face or open_clip as a model folder
+  mmattn export MODEL DEST --to huggingface|onnx
   mmattn view RUN                  the attention maps of a run as pages to explore in a browser
   mmattn attention-report --model RUN
                                    do the maps fall on what the words name? Repeat --model for
@@ -30,9 +37,11 @@ examples
   mmattn train data=flickr8k data.root=/path logger=wandb
   mmattn train -m model.text.depth=2,4 seed=1,2       a sweep
   mmattn train ckpt_path=auto                         go on where the last run stopped
+  mmattn caption photos/ --model RUN --beams 4 --out captions.jsonl --attention maps/
 
 exit codes: 0 done, 1 a failure of the program, 2 a mistake in the input (one line says which,
-and with MMATTN_TRACEBACK=1 also where it was found), 130 stopped by Ctrl-C
+and with MMATTN_TRACEBACK=1 also where it was found), 130 stopped by Ctrl-C; caption has more, see
+its --help
 """
 
 

@@ -1,0 +1,144 @@
+"""What a captioner says of one picture, and what it attended to while it said so."""
+
+import base64
+import html
+import json
+import tempfile
+import webbrowser
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmattn.errors import ConfigError
+from mmattn.files import write_whole
+from mmattn.maps.archive import save_attention
+from mmattn.maps.png import encoded
+from mmattn.maps.record import AttentionRecord
+from mmattn.maps.record_pictures import word_strip
+from mmattn.maps.viewer import save_viewer
+from mmattn.maps.words import merge
+
+FORMATS = (".html", ".png", ".npz", ".json")
+
+
+@dataclass(frozen=True, repr=False)
+class Caption:
+    """One caption of one picture.
+
+    Attributes:
+        name: of the picture, its path where it has one.
+        text: the caption.
+        words: those of `text`, as white space parts them.
+        tokens: what each token says, the end token left out; `ids` are their numbers.
+        log_probs: the model's log-probability of each token, and at last that of the end token.
+        score: what captions of one picture are ranked by: the sum of `log_probs` over
+            length^length_penalty for beams, their mean otherwise.
+        attention: the weights by which the caption was written, None where they were not asked for.
+        others: further captions of the same picture, best first, where several were asked for.
+    """
+
+    name: str
+    text: str
+    words: tuple[str, ...]
+    tokens: tuple[str, ...]
+    ids: tuple[int, ...]
+    log_probs: tuple[float, ...]
+    score: float
+    attention: AttentionRecord | None = None
+    others: tuple["Caption", ...] = ()
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"Caption({self.text!r}, score={self.score:.3f}, name={self.name!r})"
+
+    @property
+    def maps(self) -> np.ndarray:
+        """The map of each word over the image's patches, float64 [W, h, w].
+
+        Mean over heads of the last layer that was recorded, and over a word's tokens. Raises
+        ConfigError where no attention was recorded.
+        """
+        record = self._recorded()
+        return merge(record.methods[0].maps, record.words)
+
+    def picture(self) -> np.ndarray:
+        """Return the picture and one overlay for each word, uint8 [height, width, 3]."""
+        return word_strip(self._recorded())
+
+    def save(self, path: str | Path) -> Path:
+        """Write the caption to a file, whole or not at all; the suffix says what.
+
+        .html is a page to explore the maps in, .png the overlay of every word, .npz the numbers,
+        .json the caption without its maps. Raises ConfigError for another suffix, and where no
+        attention was recorded for one of the first three.
+        """
+        path = Path(path)
+        if path.suffix not in FORMATS:
+            raise ConfigError(f"{path}: a caption is saved as one of {', '.join(FORMATS)}")
+        if path.suffix == ".json":
+            write_whole(path, (json.dumps(self.to_dict(), ensure_ascii=False) + "\n").encode())
+        elif path.suffix == ".html":
+            records = [one.attention for one in (self, *self.others) if one.attention is not None]
+            save_viewer(path, records or [self._recorded()])
+        elif path.suffix == ".png":
+            write_whole(path, encoded(self.picture()))
+        else:
+            save_attention(path, self._recorded())
+        return path
+
+    def show(self) -> None:
+        """Show the caption: in a notebook as its cell's output, elsewhere as a page in a browser.
+
+        Without recorded attention the caption is printed.
+        """
+        if self.attention is None:
+            print(self.text)
+        elif in_notebook():
+            from IPython.display import display  # pyright: ignore[reportMissingImports]
+
+            display(self)
+        else:
+            folder = Path(tempfile.mkdtemp(prefix="mmattn-"))  # stays: a browser reads it later
+            webbrowser.open(self.save(folder / "caption.html").resolve().as_uri())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the caption as JSON holds it, without attention."""
+        own = {
+            "caption": self.text,
+            "score": self.score,
+            "words": list(self.words),
+            "tokens": list(self.tokens),
+            "ids": list(self.ids),
+            "log_probs": list(self.log_probs),
+        }
+        others = [{k: v for k, v in one.to_dict().items() if k != "image"} for one in self.others]
+        return {"image": self.name, **own, **({"others": others} if others else {})}
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        text = f"<figcaption>{html.escape(self.text)}</figcaption>"
+        if self.attention is None:
+            return f"<figure>{text}</figure>"
+        data = base64.b64encode(encoded(self.picture())).decode()
+        picture = f'<img alt="{html.escape(self.text)}" src="data:image/png;base64,{data}">'
+        return f"<figure>{picture}{text}</figure>"
+
+    def _recorded(self) -> AttentionRecord:
+        if self.attention is None:
+            raise ConfigError(
+                "no attention was recorded with this caption: caption with attention=True"
+            )
+        return self.attention
+
+
+def in_notebook() -> bool:
+    """Return whether this process is the kernel of a notebook."""
+    try:
+        from IPython import get_ipython  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        return False
+    return type(get_ipython()).__name__ == "ZMQInteractiveShell"

@@ -1,0 +1,39 @@
+"""Loading a captioner by whatever names it."""
+
+from pathlib import Path
+
+import torch
+
+from mmattn.errors import ConfigError
+from mmattn.model_folder.source import read_source
+from mmattn.pipeline.pipeline import Pipeline
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def load(
+    source: str | Path,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | str | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+) -> Pipeline:
+    """Load a captioner.
+
+    Args:
+        source: a model folder (RUN/model), a run directory, or `name/name` on the Hugging Face hub
+            where nothing here has that name.
+        device: where it computes.
+        dtype: "float32", "bfloat16", "float16" or torch's; as it was stored if None.
+        revision, token: of the hub.
+
+    Raises:
+        ConfigError: where there is no such thing, or for an unknown type.
+        CheckpointError: for what is something else, altered or not whole.
+    """
+    if isinstance(dtype, str):
+        if dtype not in DTYPES:
+            raise ConfigError(f"dtype={dtype!r}: choose {', '.join(DTYPES)}")
+        dtype = DTYPES[dtype]
+    return Pipeline(read_source(source, revision=revision, token=token, dtype=dtype), device)
