@@ -244,7 +244,7 @@ def from_files(folder: Path, size: str, count: int, repeats: int, batch_size: in
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("what", choices=["small", "base", "bf16", "coca", "folder"])
     parser.add_argument("photos", type=Path, nargs="?", help="folder: of images")
     parser.add_argument("--size", choices=SIZES, default="base", help="folder: of the model")

@@ -11,16 +11,17 @@ from typing import cast
 from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmattn.attention import Attention
+from mmattn.attention import Attention, KeyValues, attend
 from mmattn.blocks import ACTIVATIONS, Block, Residual
 from mmattn.decoding.products import Product, packs, product
 from mmattn.positions import Rotation, rotate, text_rotation
 from mmattn.text import TextTransformer
 
 Map = Callable[[Tensor], Tensor]
+MANY = 4  # images from which on `attend_step` leaves the fused kernel
 
 
 class OwnStep:
@@ -152,6 +153,26 @@ def after(block: Block, residual: nn.Module, norm: nn.Module) -> Callable[[Tenso
         return add
     normalise = norm_of(norm)
     return lambda x, branch: normalise(add(x, branch))
+
+
+def attend_step(
+    q: Float[Tensor, "B H K W"],
+    kv: KeyValues,
+    mask: Bool[Tensor, "..."] | None = None,
+) -> Float[Tensor, "B H K W"]:
+    """Return what `attend` does.
+
+    The fused CPU kernel is made for many queries: for the single one of each of many images two
+    plain products read keys and values twice as fast.
+    """
+    k, v = kv
+    batch, heads, rows, width = q.shape
+    single = rows == 1 and mask is None and heads == k.shape[1] and k.is_contiguous()
+    if not (single and batch >= MANY and q.device.type == "cpu" and q.dtype == torch.float32):
+        return attend(q, k, v, mask)
+    q, k, v = (x.reshape(batch * heads, -1, width) for x in (q, k, v))
+    weights = torch.bmm(q, k.transpose(1, 2)).mul_(width**-0.5).softmax(-1)
+    return torch.bmm(weights, v).view(batch, heads, rows, width)
 
 
 def gated(x: Float[Tensor, "R I"]) -> Float[Tensor, "R half"]:

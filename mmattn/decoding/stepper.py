@@ -7,7 +7,7 @@ from torch import Tensor
 from mmattn.attention import KeyValues, attend
 from mmattn.batch import ImageTokens
 from mmattn.captioner import Captioner
-from mmattn.decoding.step import decoder_step
+from mmattn.decoding.step import attend_step, decoder_step
 from mmattn.taps import AttentionCall, Listener, Tap
 
 
@@ -71,7 +71,8 @@ class Stepper:
         for layer, block in enumerate(self.decoder.blocks):
             if block.own is not None:
                 q, new = block.own.project(x, images, rotation)
-                x = block.own.join(x, attend(q, *self._extend(layer, new, start, end), mask))
+                kv = self._extend(layer, new, start, end)
+                x = block.own.join(x, attend_step(q, kv, mask))
             if block.across is not None:
                 q = block.across.project(x, images)
                 x = block.across.join(x, self._across(layer, q))
@@ -130,4 +131,4 @@ class Stepper:
                 shape = (len(q), self.max_length, self.rows, q.shape[1], q.shape[3])
                 self._queries[layer] = q.new_zeros(shape)
             self._queries[layer][self.images, self.length] = q.transpose(1, 2)
-        return attend(q, *kv)
+        return attend_step(q, kv)
