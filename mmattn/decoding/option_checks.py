@@ -54,6 +54,7 @@ RANGES = {
     "repetition_penalty": Range(float, 0, above=True),
     "no_repeat_ngram": Range(int, 0),
 }
+UNUSED = "\N{LATIN LETTER WYNN}"
 MAY_BE_NONE = ("top_k", "max_length")
 FLAGS = ("early_stopping", "sample")
 # What an option must be for another to mean anything, and the value by which that one is not used.
@@ -71,6 +72,7 @@ def checked(options: Options) -> dict[str, Any]:
     check_values(values)
     values |= {name: float(values[name]) for name, wanted in RANGES.items() if wanted.kind is float}
     check_words(values)
+    check_contradictions(values["prefix"], values["required"], values["forbidden"])
     check_combinations(values)
     return values
 
@@ -88,7 +90,7 @@ def check_values(options: Options) -> None:
 
 
 def check_words(options: Options) -> None:
-    """Raise ConfigError for words that are none, or that contradict each other."""
+    """Raise ConfigError for words that are none."""
     if not isinstance(options["prefix"], str):
         raise ConfigError(f"prefix={options['prefix']!r}: give a text")
     for name in ("bad_endings", "forbidden", "required"):
@@ -104,18 +106,27 @@ def check_words(options: Options) -> None:
             raise ConfigError(
                 f"bad_endings has {word!r}: give whole words, '*' is for forbidden and required"
             )
-    for word in options["required"]:
-        blocking = [forbidding(text, options["forbidden"]) for text in word.split("|")]
-        if all(blocking):
+
+
+def check_contradictions(
+    prefix: str, required: tuple[str, ...], forbidden: tuple[str, ...]
+) -> None:
+    """Raise ConfigError where what every caption has is forbidden."""
+    asked = [("prefix", prefix, [f"{prefix}*"] if prefix else [])]  # its last word may go on
+    asked += [("required", word, word.split("|")) for word in required]
+    for name, value, alternatives in asked:
+        blocking = [forbidding(text, forbidden) for text in alternatives]
+        if blocking and all(blocking):
             raise ConfigError(
-                f"required has {word!r} and forbidden has {blocking[0]!r}: no caption can do both; "
+                f"{name} has {value!r} and forbidden has {blocking[0]!r}: no caption can do both; "
                 "take one of them out"
             )
 
 
 def forbidding(text: str, forbidden: tuple[str, ...]) -> str | None:
     """Return the first forbidden word or phrase that is in every caption with `text`, if any."""
-    text = text.removesuffix("*") + ("x" if text.endswith("*") else "")  # a word that goes on
+    if text.endswith("*"):  # the word goes on, in a letter that no word has
+        text = text.removesuffix("*") + UNUSED
     for word in forbidden:
         said = word.removesuffix("*").strip()
         start = r"\b" if said[0].isalnum() else ""

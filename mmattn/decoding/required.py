@@ -35,7 +35,7 @@ class RequiredPhrases:
     4. Of the others, every bank's best goes on, then every bank's second and so on, those that need
        less before those that need more, until there are K.
 
-    Where nothing is required this is plain beam search.
+    Among captions that need nothing this is plain beam search.
 
     Attributes:
         automaton: finds the phrases, a group for each.

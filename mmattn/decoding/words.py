@@ -15,8 +15,8 @@ from torch import Tensor
 Ways = Callable[[str], Sequence[Sequence[int]]]
 
 # Bytes that stand for all that are like them: of a word, of none, and the second or later ones of
-# a character. None of them is in a phrase.
-LETTER, APART, GOES_ON = 0xFF, 0x00, 0x80
+# a character. No text in UTF-8 has any of them.
+LETTER, APART, GOES_ON = 0xFF, 0xC1, 0xC0
 SPACE = 0x20
 SPACES = bytes.maketrans(b"\t\n\v\f\r", b"     ")
 
@@ -26,16 +26,18 @@ def part_of_word(byte: int, within: bool) -> bool:
 
     `within` says so of the byte before it: the later bytes of a character are what its first is.
     """
-    if 0x80 <= byte < 0xC0:
+    if byte < 0x80:
+        return chr(byte).isalnum()
+    if byte <= GOES_ON:
         return within
     # Characters of several bytes are letters, but for those that begin with 0xC2 (Latin-1's
     # symbols), 0xE2 (dashes, quotes, symbols) and 0xF0 (emoji).
-    return byte not in (0xC2, 0xE2, 0xF0) if byte >= 0x80 else chr(byte).isalnum()
+    return byte not in (APART, 0xC2, 0xE2, 0xF0)
 
 
 def like(byte: int) -> int:
     """Return which of LETTER, APART and GOES_ON a byte is like."""
-    if 0x80 <= byte < 0xC0:
+    if 0x80 <= byte <= GOES_ON:
         return GOES_ON
     return LETTER if part_of_word(byte, False) else APART
 
@@ -84,19 +86,19 @@ class Words:
         A text that ends in "*" is also found where the word goes on. Raises DataError where the
         vocabulary does not have it.
         """
-        ways = self.ways(text.removesuffix("*"))
+        open_end = text.rstrip().endswith("*")
+        ways = self.ways(text.rstrip().removesuffix("*"))
         raw = {b"".join(self.raw[token] for token in way).strip() for way in ways}
         # A capital that is written byte by byte is not folded where it is read, but for ASCII.
         said = {folded(text) for text in raw} | {text.lower() for text in raw}
-        open_end = text.endswith("*")
         return frozenset(Phrase(s, not open_end and ends_in_word(s)) for s in said)
 
     @cached_property
     def shapes(self) -> Shapes:
         """How every token begins and ends: all that counts of one that is in no phrase."""
         shapes = [shape(piece) for piece in self.pieces]
-        number = {shape: i for i, shape in enumerate(dict.fromkeys(shapes))}
-        return Shapes(list(number), torch.tensor([number[shape] for shape in shapes]))
+        number = {text: i for i, text in enumerate(dict.fromkeys(shapes))}
+        return Shapes(list(number), torch.tensor([number[text] for text in shapes]))
 
     def parts(self, phrase: Phrase) -> set[int]:
         """Return the tokens that write a part of a phrase: begin it, go on with it or end it.
@@ -169,8 +171,10 @@ class _Index:
 
 
 def word_starts(piece: bytes) -> list[int]:
-    """Return the places of a token's text where a phrase may begin: the first one, where a word
-    begins, and at whatever parts words but for spaces."""
+    """Return the places of a token's text where a phrase may begin.
+
+    These are the first one, where a word begins, and whatever parts words but for spaces.
+    """
     places, within = [], False
     for i, byte in enumerate(piece):
         if byte != SPACE and (i == 0 or not within or not part_of_word(byte, within)):

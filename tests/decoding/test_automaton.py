@@ -94,8 +94,7 @@ def texts(tokenizer: CaptionTokenizer, count: int) -> list[tuple[str, list[int]]
     draw, found = random.Random(1), []
     while len(found) < count:
         text = "".join(draw.choice(WORDS) + draw.choice(["", " ", " ", " "]) for _ in range(4))
-        said = b"".join(tokenizer.pieces[t] for t in tokenizer.encode(text))
-        tokens = cut(said, tokenizer.pieces, draw)
+        tokens = cut(spelled(tokenizer, text).encode(), tokenizer.pieces, draw)
         assert tokens is not None
         tokens = tokens[: draw.randrange(1, len(tokens) + 1)]
         try:
@@ -103,6 +102,11 @@ def texts(tokenizer: CaptionTokenizer, count: int) -> list[tuple[str, list[int]]
         except UnicodeDecodeError:  # it ends within a character
             continue
     return found
+
+
+def spelled(tokenizer: CaptionTokenizer, text: str) -> str:
+    """Return a text as the tokenizer's tokens say it."""
+    return b"".join(tokenizer.pieces[token] for token in tokenizer.encode(text)).decode()
 
 
 def sayable(tokenizer: CaptionTokenizer) -> dict[int, str]:
@@ -115,21 +119,27 @@ def sayable(tokenizer: CaptionTokenizer) -> dict[int, str]:
 LETTER = r"[^\W_]"
 
 
+def pattern(phrase: str, after: str) -> str:
+    """Of a phrase where a word begins, if it begins with a letter."""
+    said = phrase.removesuffix("*")
+    return (rf"(?<!{LETTER})" if said[0].isalpha() else "") + re.escape(said) + after
+
+
 def is_found(phrase: str, text: str) -> bool:
     """Whether it is there and something else follows than a letter."""
-    after = "" if phrase.endswith("*") else r"[\W_]"
-    pattern = rf"(?<!{LETTER}){re.escape(phrase.removesuffix('*'))}{after}"
-    return bool(re.search(pattern, text, re.IGNORECASE))
+    after = r"[\W_]" if phrase[-1].isalpha() else ""
+    return bool(re.search(pattern(phrase, after), text, re.IGNORECASE))
 
 
 def is_ready(phrase: str, text: str) -> bool:
-    pattern = rf"(?<!{LETTER}){re.escape(phrase.removesuffix('*'))}[ \t\n\v\f\r]*\Z"
-    return bool(re.search(pattern, text, re.IGNORECASE))
+    return bool(re.search(pattern(phrase, r"[ \t\n\v\f\r]*\Z"), text, re.IGNORECASE))
 
 
 def test_phrases_are_found_as_words_however_the_text_is_cut(tokenizer):
-    phrases = ["cat", "black cat", "été", "cat*", "at"]
+    phrases = ["cat", "black cat", "été", "cat*", "at", "«cat", "-"]
     automaton = PhraseAutomaton.of(words(tokenizer), [[p] for p in phrases], tokenizer.end_id)
+    # WordPiece writes "«cat" as "« cat".
+    phrases = [p if p == "cat*" else spelled(tokenizer, p).strip() for p in phrases]
     seen = {(phrase, state): 0 for phrase in phrases for state in ("found", "ready")}
     for text, tokens in texts(tokenizer, 400):
         written = torch.tensor([tokens])
@@ -199,6 +209,24 @@ def test_what_is_special_does_not_help_a_word_on():
     rule = Forbidden(PhraseAutomaton.of(vocabulary, [["cat"]], 1), 9)
     left = (rule(torch.zeros(1, 5), torch.tensor([[2]])) == 0).tolist()
     assert left == [[False, False, False, True, False]]
+
+
+def test_letters_are_folded_as_unicode_says():
+    says = ["", "", " straße", " STRASSE", " strasse", " ΣΑΣ", " σας", "n"]
+    vocabulary = Words([text.encode() for text in says], lambda text: [[says.index(f" {text}")]])
+    automaton = PhraseAutomaton.of(vocabulary, [["straße"], ["ΣΑΣ"]], 1)
+    written = torch.tensor([[2, 1], [3, 1], [4, 1], [4, 7], [5, 1], [6, 1]])
+    street, you = [True, False], [False, True]
+    assert automaton.found(written).tolist() == [street, street, street, [False] * 2, you, you]
+
+
+def test_a_character_is_not_another_one_with_a_byte_in_common():
+    """A dash is E2 80 94 and a chess king E2 99 94: tokens may be single bytes."""
+    pieces = [b"", b"", b"\xe2", b"\x80", b"\x94", b"\x99", b"\x99\x94", b"a"]
+    vocabulary = Words(pieces, lambda text: [[2, 3, 4]])
+    automaton = PhraseAutomaton.of(vocabulary, [["—"]], 1)
+    written = torch.tensor([[7, 2, 3, 4, 7], [7, 2, 5, 4, 7], [7, 2, 6, 7, 1], [2, 3, 6, 7, 1]])
+    assert automaton.found(written)[:, 0].tolist() == [True, False, False, False]
 
 
 def test_words_that_the_vocabulary_does_not_have_are_named():

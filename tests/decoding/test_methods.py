@@ -1,6 +1,7 @@
 """Every decoding method writes what its plain, uncached, one-image twin writes."""
 
 import copy
+import dataclasses
 import itertools
 import math
 from collections import Counter
@@ -390,6 +391,11 @@ def test_images_that_are_done_are_not_computed_any_more(model, images, monkeypat
     assert sizes[0] == 6
     assert sizes[-1] < 6
     assert all(size < 2 * int((lengths >= t).sum()) for t, size in enumerate(sizes) if t)
+    for method in (BEAMS["early"], METHODS["required"]):
+        sizes.clear()
+        decode(dataclasses.replace(method, early_stopping=True), model, images)
+        assert sizes[0] == 6
+        assert sizes[-1] <= 3
 
 
 @pytest.mark.parametrize(

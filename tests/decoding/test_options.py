@@ -151,6 +151,10 @@ WRONG = [
     ({"min_length": 9, "max_length": 9}, r"min_length=9 with max_length=9: .*smaller min_length"),
     ({"required": ("a Cat",), "beams": 4, "forbidden": ("cat",)}, "'a Cat' and .*'cat'"),
     ({"required": ("cats|catty",), "beams": 4, "forbidden": ("cat*",)}, r"'cats\|catty' .*'cat\*'"),
+    (
+        {"prefix": "A cat on", "forbidden": ("cat",)},
+        r"prefix has 'A cat on' and forbidden has 'cat'",
+    ),
     ({"beams": 0}, r"beams=0: give a whole number of at least 1"),
     ({"beams": 2.5}, r"beams=2.5: give a whole number"),
     ({"beams": "4"}, r"beams='4': give a whole number"),
@@ -198,6 +202,9 @@ def test_what_only_seems_to_exclude_each_other_is_taken():
     DecodingOptions(required=("dog*",), forbidden=("dog",), beams=2)  # "dogs" does both
     DecodingOptions(required=("cat|dog",), forbidden=("cat",), beams=2)
     DecodingOptions(required=("cattle",), forbidden=("cat",), beams=2)
+    DecodingOptions(prefix="a cat", forbidden=("cat",))  # "a cattle market"
+    DecodingOptions(prefix="a", forbidden=("ax", "x"))
+    DecodingOptions(forbidden=("x", "x*"))
     DecodingOptions(min_length=8, max_length=9)
     DecodingOptions(sample=True, samples=3, returned=3, seed=7)
 

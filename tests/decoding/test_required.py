@@ -224,18 +224,19 @@ def search(model, image, max_length, options: BeamSearch, phrases: Phrases, rule
     return best[: options.returned]
 
 
-def make_model(size: int, position: str = "rotary", seed: int = 0) -> Captioner:
-    """A random captioner that is seldom sure of the next token, and ends now and then."""
+def make_model(size: int, position: str = "rotary", seed: int = 0, ends: float = 0) -> Captioner:
+    """A random captioner that is seldom sure of the next token; `ends` makes it end more often."""
     torch.manual_seed(seed)
     block = BlockOptions(heads=2)
     vision = VisionTransformer((8, 12), LinearPatches(4, 16), 1, block)
     text = TextTransformer(
-        size, 16, 2, block, max_length=LONGEST, context_dim=16, position=position
+        size, 16, 2, block, max_length=LONGEST, context_dim=16, position=position, head_bias=True
     )
     model = Captioner(vision, text)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.25)
+        text.head_bias[END] += ends
     return model.eval()
 
 
@@ -255,7 +256,7 @@ REQUIRED = {
     "a beginning": ("b*", "c"),
 }
 SEARCHES = {
-    "two": BeamSearch(beams=2),
+    "two": BeamSearch(beams=2, returned=2),
     "four": BeamSearch(beams=4, returned=3),
     "long": BeamSearch(beams=3, length_penalty=2.0, returned=2),
     "early": BeamSearch(beams=3, early_stopping=True, returned=3),
@@ -291,13 +292,13 @@ def check(model, images, vocabulary, groups, options, rules, max_length=LONGEST)
 @pytest.mark.parametrize("vocabulary", VOCABULARIES)
 def test_the_search_equals_its_twin(images, vocabulary, groups):
     model = make_model(len(VOCABULARIES[vocabulary]))
-    check(model, images, vocabulary, REQUIRED[groups], SEARCHES["four"], ())
+    check(model, images, vocabulary, REQUIRED[groups], SEARCHES["two"], ())
 
 
 @pytest.mark.parametrize("rules", RULES)
 @pytest.mark.parametrize("kind", SEARCHES)
 def test_every_kind_of_beam_search(images, kind, rules):
-    model = make_model(len(VOCABULARIES["space first"]), seed=1)
+    model = make_model(len(VOCABULARIES["space first"]), seed=1, ends=1.5)
     check(model, images, "space first", REQUIRED["overlapping"], SEARCHES[kind], RULES[rules])
 
 
@@ -312,10 +313,34 @@ def test_other_models_and_batches(images, position, batch):
 @pytest.mark.parametrize(("groups", "enough"), [("a word", 1), ("a phrase", 3), ("two words", 2)])
 def test_captions_that_have_room_for_nothing_else(images, groups, enough):
     model, groups = make_model(len(VOCABULARIES["space first"])), REQUIRED[groups]
-    check(model, images, "space first", groups, SEARCHES["two"], (), max_length=enough)
+    check(model, images, "space first", groups, BeamSearch(beams=2), (), max_length=enough)
     required = RequiredPhrases.of(words("space first"), groups, END)
     with pytest.raises(ConfigError, match=f"takes {enough} tokens, .* and max_length={enough - 1}"):
         required.check(enough - 1)
+
+
+@pytest.mark.parametrize(
+    ("group", "before", "nearer"),
+    [
+        ("c", "a ", ["c "]),
+        ("c", "a", []),  # "ac " only ends the word: a part of no phrase, though less is needed then
+        ("a*", "b ", ["a ", "ab ", "a"]),  # "ab " writes past the phrase
+        ("a b", "a ", ["b", "b "]),
+        ("a b", "a", []),  # "a" and then a space does not exist, and "ab" begins no phrase
+    ],
+)
+def test_tokens_of_phrases_are_candidates_by_themselves(group, before, nearer):
+    pieces = VOCABULARIES["space last"]
+    required = RequiredPhrases.of(words("space last"), (group,), END)
+    written = torch.tensor([[pieces.index(before)]])
+    scores, tokens = required.candidates(torch.zeros(1, len(pieces)), written, 1, 5)
+    assert scores.shape == tokens.shape == (1, 2)
+    scores, tokens = required.candidates(torch.zeros(1, len(pieces)), written, len(pieces), 5)
+    size = scores.shape[-1] - len(pieces)  # those by which less is needed stand first
+    found = {pieces[t] for t in tokens[0, :size][scores[0, :size] == 0].tolist()}
+    assert found == set(nearer)
+    others = set(tokens[0, size:][scores[0, size:] == 0].tolist())
+    assert others == {t for t in range(len(pieces)) if t != END and pieces[t] not in nearer}
 
 
 @pytest.mark.parametrize("kind", SEARCHES)
