@@ -176,8 +176,8 @@ def half_precision(repeats: int, images: int) -> None:
     one, other = ours(full, image, 1).tokens[:, 0], ours(half, rounded, 1).tokens[:, 0]
     whole, first = (one == other).all(-1).float().mean(), (one == other)[:, 0].float().mean()
     print(
-        f"  {images} greedy captions of {TOKENS} random tokens: {whole:.0%} agree whole, {first:.0%} "
-        "in the first token"
+        f"  {images} greedy captions of {TOKENS} random tokens: {whole:.0%} agree whole, "
+        f"{first:.0%} in the first token"
     )
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mmattn.pipeline.attention import AttentionChoice as AttentionChoice
     from mmattn.pipeline.caption import Caption as Caption
     from mmattn.pipeline.load import load as load
+    from mmattn.pipeline.pictures import Unreadable as Unreadable
     from mmattn.pipeline.pipeline import Pipeline as Pipeline
     from mmattn.recorder import Recorder as Recorder
     from mmattn.recorder import empty_rows as empty_rows
@@ -47,6 +48,7 @@ _HOME = {
     "Side": "maps.comparison",
     "StatisticsRecorder": "statistics",
     "TextTransformer": "text",
+    "Unreadable": "pipeline.pictures",
     "VisionTransformer": "vision",
     "comparison": "maps.comparison",
     "empty_rows": "recorder",
@@ -72,6 +74,7 @@ __all__ = [
     "Side",
     "StatisticsRecorder",
     "TextTransformer",
+    "Unreadable",
     "VisionTransformer",
     "attend",
     "comparison",

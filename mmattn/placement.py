@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from mmattn.data.preprocessing import steps_of
-from mmattn.data.transforms import ToNormalised
+from mmattn.data.transforms import CenterCropDown, ToNormalised
 from mmattn.errors import ConfigError
 from mmattn.maps.geometry import Placement, Size
 
 Transform = Callable[[Tensor], Tensor]
+Box = tuple[float, float, float, float]  # top, left, bottom, right
 # What changes values and leaves every pixel where it is.
 STAYS = (ToNormalised, v2.Normalize, v2.ToDtype, v2.ToImage, v2.ToPureTensor, v2.Grayscale)
 STAYS = (*STAYS, v2.RGB, v2.Identity, nn.Identity)
@@ -23,7 +24,7 @@ STAYS = (*STAYS, v2.RGB, v2.Identity, nn.Identity)
 def placement_of(transform: Transform, size: Size) -> Placement:
     """Return which part of an image of `size` = (height, width) a transform shows the network.
 
-    Understands any sequence of torchvision's Resize and CenterCrop among steps that move nothing.
+    Understands any sequence of Resize and centre crops among steps that move nothing.
     Raises ConfigError for a step of which the geometry is not known: a map drawn in the wrong place
     would look like an answer.
     """
@@ -33,11 +34,9 @@ def placement_of(transform: Transform, size: Size) -> Placement:
             continue
         if isinstance(step, v2.Resize):
             resized = resized_to(step, resized)
-        elif isinstance(step, v2.CenterCrop):
-            crop = crop_size(step)
-            inner = Placement.center_crop(resized, resized, crop)
-            box = within(box, resized, inner.box)
-            resized = crop
+        elif isinstance(step, (v2.CenterCrop, CenterCropDown)):
+            box = within(box, resized, crop_box(step, resized))
+            resized = crop_size(step)
         else:
             raise ConfigError(
                 f"data.eval_transform: where {type(step).__name__} puts the pixels is not known, "
@@ -69,10 +68,22 @@ def seen_regions(
     return {word: r for word, r in placed.items() if r.placement.seen_pixels(r.mask) > 0}
 
 
-def crop_size(step: v2.CenterCrop) -> Size:
-    """Return the (height, width) that torchvision's CenterCrop cuts out."""
+def crop_size(step: v2.CenterCrop | CenterCropDown) -> Size:
+    """Return the (height, width) that a centre crop cuts out."""
     size: Any = step.size  # torchvision makes a pair of what it declares as one
     return size[0], size[-1]
+
+
+def crop_box(step: v2.CenterCrop | CenterCropDown, size: Size) -> Box:
+    """Return what a centre crop cuts out of a picture of `size`; beyond its edges where it pads."""
+    crop = crop_size(step)
+    if isinstance(step, v2.CenterCrop):
+        return Placement.center_crop(size, size, crop).box
+    top, left = (
+        (have - want) // 2 if have >= want else -((want - have) // 2)
+        for have, want in zip(size, crop, strict=True)
+    )
+    return float(top), float(left), float(top + crop[0]), float(left + crop[1])
 
 
 def resized_to(step: v2.Resize, size: Size) -> Size:
@@ -81,9 +92,7 @@ def resized_to(step: v2.Resize, size: Size) -> Size:
     return height, width
 
 
-def within(
-    box: tuple[float, ...], size: Size, inner: tuple[float, ...]
-) -> tuple[float, float, float, float]:
+def within(box: Box, size: Size, inner: Box) -> Box:
     """Return `inner`, in pixels of a picture of `size` that shows `box`, in original pixels."""
     top, left, bottom, right = box
     rows, columns = (bottom - top) / size[0], (right - left) / size[1]

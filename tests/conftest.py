@@ -26,6 +26,55 @@ hypothesis.settings.load_profile("mmattn")
 
 
 @pytest.fixture(scope="session")
+def make_captioner():
+    """Make a random captioner of pictures of 16 x 24 pixels, as a bundle.
+
+    Its captions, words and pieces of words, have 0 to 12 tokens and differ from picture to picture.
+    """
+    from mmattn.blocks import BlockOptions
+    from mmattn.bundle import Bundle
+    from mmattn.captioner import Captioner
+    from mmattn.data.preprocessing import Preprocessing
+    from mmattn.data.tokenizer import CaptionTokenizer
+    from mmattn.patches import LinearPatches
+    from mmattn.text import TextTransformer
+    from mmattn.vision import VisionTransformer
+
+    captions = ["a dog runs over the grass", "a cat sleeps on a mat", "two dogs and a cat"]
+    captions += ["a red ball", "the ball's on the grass", "an old man's café"]
+    trained = CaptionTokenizer.train(captions * 3, 330, 2)
+    plain = Preprocessing((16, 24), (16, 24), None, "bilinear", (0.5,) * 3, (0.25,) * 3)
+
+    def make(seed=0, end=5.0, pooler=None, preprocessing=plain, tokenizer=trained, **options):
+        torch.manual_seed(seed)
+        block = BlockOptions(heads=2)
+        vision = VisionTransformer(
+            (16, 24), LinearPatches(4, 16), 1, block, registers=1, pooler=pooler
+        )
+        text = TextTransformer(
+            tokenizer.vocab_size,
+            16,
+            2,
+            block,
+            max_length=12,
+            context_dim=16,
+            tie_embeddings=False,
+            head_bias=True,
+        )
+        with torch.no_grad():
+            for parameter in [*vision.parameters(), *text.parameters()]:
+                parameter.add_(torch.randn_like(parameter) * 0.5)
+            for layer in text.blocks:  # pictures matter
+                layer.cross_attention.to_out.weight *= 3
+            text.head_bias.zero_()
+            text.head_bias[259:] = 3.0  # what is more than a single byte
+            text.head_bias[tokenizer.end_id] = end
+        return Bundle(Captioner(vision, text), tokenizer, preprocessing, 12, options)
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def data_root() -> Path:
     """The folder of real data sets that the environment variable MMATTN_DATA names."""
     value = os.environ.get("MMATTN_DATA")

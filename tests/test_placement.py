@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torchvision.transforms import v2
 
-from mmattn.data.transforms import ToNormalised
+from mmattn.data.transforms import CenterCropDown, ToNormalised
 from mmattn.errors import ConfigError
 from mmattn.placement import placement_of, seen_regions
 
@@ -17,6 +17,9 @@ TRANSFORMS = {
     ),
     "cropped, resized, cropped": v2.Compose(
         [v2.CenterCrop((60, 50)), v2.Resize([64, 64], antialias=True), v2.CenterCrop(32)]
+    ),
+    "cropped as Hugging Face does": v2.Compose(
+        [v2.Resize(41, antialias=True), CenterCropDown((32, 32)), NORMALISED]
     ),
 }
 
@@ -37,6 +40,16 @@ def test_the_placement_is_where_the_transform_takes_its_pixels_from(transform, s
         middle = seen.take(seen.shape[1 - axis] // 2, axis=1 - axis)
         inner = slice(2, -2)  # at the edges a resize repeats pixels
         assert middle[inner] == pytest.approx(centres[inner], abs=0.51)
+
+
+@pytest.mark.parametrize("size", [(9, 12), (8, 11), (7, 4), (3, 20), (2, 3)])
+@pytest.mark.parametrize("crop", [v2.CenterCrop([5, 6]), CenterCropDown((5, 6))])
+def test_a_crop_is_placed_to_the_pixel_also_where_it_pads(crop, size):
+    """Pixels hold their own number, from 1: what the box says is what is seen, zeros around it."""
+    image = torch.arange(1, size[0] * size[1] + 1).view(1, *size)
+    top, left, bottom, right = map(int, placement_of(crop, size).box)
+    padded = nn.functional.pad(image, (9, 9, 9, 9))[0]
+    assert torch.equal(crop(image)[0], padded[top + 9 : bottom + 9, left + 9 : right + 9])
 
 
 def strip_values(step):

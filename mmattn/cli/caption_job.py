@@ -3,184 +3,163 @@
 import os
 import sys
 import time
-from argparse import Namespace
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import track
 
 from mmattn.cli.device import device_of
-from mmattn.cli.inputs import Input, inputs
-from mmattn.cli.jsonl import appending, cut_torn_line, line_of, read_lines, write_line
+from mmattn.cli.inputs import Input, named_images, numbered, outside
+from mmattn.cli.job_file import begin, merge_parts, part, unreadable
+from mmattn.cli.job_settings import JobSettings
+from mmattn.cli.jsonl import appending, write_line
 from mmattn.cli.ranks import Ranks, ranks
 from mmattn.errors import ConfigError
-from mmattn.files import write_whole
 from mmattn.pipeline.attention import AttentionChoice
 from mmattn.pipeline.batch_size import fastest_batch_size
+from mmattn.pipeline.caption import Caption
 from mmattn.pipeline.load import load
-from mmattn.pipeline.pipeline import Caption, Pipeline, Unreadable
+from mmattn.pipeline.pictures import Unreadable
+from mmattn.pipeline.progress import shown
+from mmattn.pipeline.writer import Writer
 
 
-def caption_job(arguments: Namespace, options: dict[str, Any]) -> int:
-    """Caption what is not captioned yet; return how many images could not be read."""
-    with ranks() as here:
-        if here.size > 1 and arguments.out is None:
-            raise ConfigError("several processes cannot share stdout: give --out FILE")
-        wanted = inputs(arguments.images)
-        pipeline = loaded(arguments, here)
-        pipeline.options.changed(options)  # a mistake is said before any file is touched
-        with shared_file(arguments.out, here, wanted, retry=arguments.retry) as (file, done):
-            left = [one for one in wanted if one.name not in done]
-            own = [left[place] for place in here.share(len(left))]
-            captioned = run(arguments, options, pipeline, own, file, here)
-        if here.first:
-            report(arguments, wanted, len(wanted) - len(left), captioned, here)
-        return failures(arguments.out, wanted) if here.first and arguments.out else captioned[1]
+@dataclass(frozen=True)
+class Outcome:
+    """What was done: how many images were tried, how many of them were bad, and the seconds."""
+
+    tried: int
+    bad: int
+    seconds: float
 
 
-def loaded(arguments: Namespace, here: Ranks) -> Pipeline:
-    """Return the captioner on this process's device."""
-    device = device_of(arguments.device)
-    if here.size > 1 and device.type == "cuda" and device.index is None:
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    settings = {"dtype": arguments.dtype, "revision": arguments.revision}
-    return load(arguments.model, device=device, **settings)
+def caption_job(job: JobSettings) -> int:
+    """Caption what is not captioned yet.
 
+    Returns:
+        How many images could not be read, now or in an earlier job that the file is of. Only the
+        first of several processes says so: torchrun would end the others where one fails.
 
-@contextmanager
-def shared_file(
-    out: Path | None, here: Ranks, wanted: Sequence[Input], *, retry: bool
-) -> Iterator[tuple[Path | None, set[str]]]:
-    """Give the file that this process writes, and the images that are done.
-
-    Several processes write a part each. The first puts the parts behind what the file has, in the
-    order of the images, at the end and also at the start: an earlier job may have been killed.
+    Raises:
+        UserError: for a mistake in the input, before any file is touched.
     """
-    if out is None:
-        yield None, set()
-        return
-    if here.first:
-        cut_torn_line(out)
-        merge_parts(out, wanted)
-        if retry:
-            kept = [line for line in read_lines(out) if "error" not in line]
-            write_whole(out, "".join(map(line_of, kept)).encode())
-    here.wait()
-    done = {str(line.get("image")) for line in read_lines(out)}
-    here.wait()  # nobody writes while another still reads
+    with ranks() as here:
+        if here.size > 1 and job.out is None:
+            raise ConfigError("several processes cannot share stdout: give --out FILE")
+        wanted = numbered([Path(name) for name in here.agreed(lambda: images_of(job))])
+        writer = writer_of(job, here)
+        left = [wanted[place] for place in here.agreed(lambda: places_left(job, wanted))]
+        own = [left[place] for place in here.share(len(left))]
+        file = job.out if here.size == 1 or job.out is None else part(job.out, here.rank)
+        outcome = write(job, writer, own, file, speaks=here.first)
+        here.wait()
+        bad = finish(job, wanted, len(left), outcome) if here.first else 0
+        here.wait()  # where one process ends before the first, torchrun may end that, too
+        return bad
+
+
+def images_of(job: JobSettings) -> list[str]:
+    """Return the names of all images, but of the pictures of attention that an earlier job drew."""
+    images = named_images(job.images)
+    if job.attention is None or "png" not in job.formats:
+        return list(map(str, images))
+    kept = outside(images, job.attention)
+    if len(kept) < len(images):
+        print(
+            f"{len(images) - len(kept)} images are left out: they lie in {job.attention}, where "
+            "pictures of attention are written",
+            file=sys.stderr,
+        )
+    return list(map(str, kept))
+
+
+def writer_of(job: JobSettings, here: Ranks) -> Writer:
+    """Return what writes the captions, on this process's device."""
+    device = device_of(job.device)
+    if here.size > 1 and device.type == "cuda" and device.index is None:
+        device = device_of(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
+    pipeline = load(job.model, device=device, dtype=job.dtype, revision=job.revision)
+    attention = False if job.attention is None else AttentionChoice(job.layers)
+    return pipeline.writer(attention, **job.decoding)
+
+
+def places_left(job: JobSettings, wanted: Sequence[Input]) -> list[int]:
+    """Return the places of the images that are still to be captioned."""
+    left = wanted if job.out is None else begin(job.out, wanted, retry=job.retry)
+    return [one.place for one in left]
+
+
+def write(
+    job: JobSettings, writer: Writer, own: Sequence[Input], file: Path | None, *, speaks: bool
+) -> Outcome:
+    """Caption images, a line each as soon as it is there.
+
+    Args:
+        job: of which these images are a part.
+        writer: of the captions.
+        own: the images.
+        file: where lines go; None for stdout.
+        speaks: show progress on stderr.
+
+    Raises:
+        ConfigError: where the accelerator's memory does not suffice.
+    """
+    if not own:
+        return Outcome(0, 0, 0.0)
+    size = job.batch_size or fastest_batch_size(writer, most=len(own))
+    if job.batch_size is None and speaks:
+        print(f"batch size {size}", file=sys.stderr)
+    pictures = [one.picture(job.max_pixels) for one in own]
+    results = writer.results(pictures, batch_size=size, threads=job.threads)
+    bar = shown(results, len(own), progress=None if speaks and not lines_are_seen(file) else False)
+    started, bad = time.perf_counter(), 0
     try:
-        yield (out if here.size == 1 else part(out, here.rank)), done
-    finally:
-        if sys.exc_info()[0] is None:
-            here.wait()
-            if here.first and here.size > 1:
-                merge_parts(out, wanted)
+        with appending(file) as stream, closing(results), closing(bar):
+            for one, found in zip(own, bar, strict=True):
+                write_line(stream, line_about(one, found, job))
+                bad += isinstance(found, Unreadable)
+    except torch.OutOfMemoryError:
+        raise ConfigError(
+            f"--batch-size {size}: the accelerator's memory does not suffice; give less, or auto"
+        ) from None
+    return Outcome(len(own), bad, time.perf_counter() - started)
 
 
-def part(out: Path, rank: int) -> Path:
-    """Return the file that one of several processes writes."""
-    return out.with_name(f".{out.name}.rank-{rank}")
+def lines_are_seen(file: Path | None) -> bool:
+    """Return whether lines go to a terminal, where a bar would be in their way."""
+    return file is None and sys.stdout is not None and sys.stdout.isatty()
 
 
-def merge_parts(out: Path, wanted: Sequence[Input]) -> None:
-    """Put what processes wrote behind the lines of the file, each image once, and remove it."""
-    parts = sorted(out.parent.glob(f".{out.name}.rank-*"))
-    if not parts:
-        return
-    before = read_lines(out)
-    have = {line.get("image") for line in before}
-    places = {one.name: one.place for one in wanted}
-    newer = {line.get("image"): line for one in parts for line in read_lines(one)}
-    added = [line for name, line in newer.items() if name not in have]
-    added.sort(key=lambda line: places.get(str(line.get("image")), len(places)))
-    write_whole(out, "".join(map(line_of, [*before, *added])).encode())
-    for one in parts:
-        one.unlink()
+def line_about(one: Input, found: Caption | Unreadable, job: JobSettings) -> dict[str, Any]:
+    """Return what is written of one image; its pages are written before."""
+    if isinstance(found, Unreadable):
+        return {"image": one.name, "error": str(found.error)}
+    if job.attention is None:
+        return found.to_dict()
+    page = job.attention / one.page
+    names = [page.with_name(f"{page.name}.{kind}") for kind in job.formats or ("html",)]
+    return {**found.to_dict(), "attention": [str(found.save(name)) for name in names]}
 
 
-def run(
-    arguments: Namespace,
-    options: dict[str, Any],
-    pipeline: Pipeline,
-    own: Sequence[Input],
-    file: Path | None,
-    here: Ranks,
-) -> tuple[int, int, float]:
-    """Caption images; return how many were, how many could not be read, and the seconds it took."""
-    captioned = bad = 0
-    started = time.perf_counter()
-    settings = {**options, "attention": attention_of(arguments), "threads": arguments.threads}
-    size = arguments.batch_size
-    batch_size = int(size) if size.isdecimal() else automatic(pipeline, own, arguments, options)
-    pictures = [one.picture(arguments.max_pixels) for one in own]
-    results = pipeline.results(pictures, batch_size=batch_size, **settings)
-    with appending(file) as stream:
-        for one, found in zip(own, shown(results, len(own), here), strict=True):
-            if isinstance(found, Unreadable):
-                write_line(stream, {"image": one.name, "error": str(found.error)})
-                bad += 1
-                continue
-            line = found.to_dict()
-            if arguments.attention is not None:
-                line["attention"] = save_maps(found, arguments, one)
-            write_line(stream, line)
-            captioned += 1
-    return captioned, bad, time.perf_counter() - started
+def finish(job: JobSettings, wanted: Sequence[Input], tried: int, outcome: Outcome) -> int:
+    """Put together what all processes wrote, say what was done; return how many were unreadable.
 
-
-def attention_of(arguments: Namespace) -> AttentionChoice | bool:
-    """Return which attention is kept."""
-    if arguments.attention is None:
-        return False
-    return AttentionChoice(arguments.layers) if arguments.layers else True
-
-
-def save_maps(caption: Caption, arguments: Namespace, one: Input) -> list[str]:
-    """Write what was asked for of a caption's attention; return the files."""
-    kinds = dict.fromkeys(arguments.attention_format or ["html"])
-    page = arguments.attention / one.page
-    return [str(caption.save(page.with_name(f"{page.name}.{kind}"))) for kind in kinds]
-
-
-def automatic(
-    pipeline: Pipeline, own: Sequence[Input], arguments: Namespace, options: dict[str, Any]
-) -> int:
-    """Find the fastest batch size on this machine."""
-    size = fastest_batch_size(pipeline, most=max(len(own), 1), **options)
-    print(f"batch size {size}", file=sys.stderr)
-    return size
-
-
-def shown(results: Iterator[Any], total: int, here: Ranks) -> Iterator[Any]:
-    """Yield results, with a progress bar on a terminal."""
-    console = Console(stderr=True)
-    if not (here.first and console.is_terminal and total > 1):
-        return results
-    return iter(track(results, "captioning", total=total, console=console))
-
-
-def report(
-    arguments: Namespace,
-    wanted: Sequence[Input],
-    before: int,
-    captioned: tuple[int, int, float],
-    here: Ranks,
-) -> None:
-    """Say on stderr what was done."""
-    bad = failures(arguments.out, wanted) if arguments.out else captioned[1]
-    done = len(wanted) - before
-    parts = [f"{len(wanted)} images"]
-    parts += [f"{before} were done before"] * bool(before)
+    Args:
+        job: that is done.
+        wanted: all its images.
+        tried: how many of them were captioned now, in all processes.
+        outcome: of this process.
+    """
+    if job.out is not None:
+        merge_parts(job.out, wanted)
+    bad = outcome.bad if job.out is None else unreadable(job.out, wanted)
+    before, rate = len(wanted) - tried, tried / max(outcome.seconds, 1e-9)
+    parts = [f"{len(wanted)} image{'s' * (len(wanted) != 1)}"]
+    parts += [f"{before} done before"] * bool(before)
     parts += [f'{bad} could not be read: see "error"'] * bool(bad)
-    parts += [f"{done / captioned[2]:.1f} images/s"] * bool(done and captioned[2])
+    parts += [f"{rate:.1f} images/s"] * bool(outcome.tried)
     print("; ".join(parts), file=sys.stderr)
-
-
-def failures(out: Path, wanted: Sequence[Input]) -> int:
-    """Return how many of the images the file has with an error."""
-    bad = {str(line.get("image")) for line in read_lines(out) if "error" in line}
-    return sum(one.name in bad for one in wanted)
+    return bad

@@ -1,8 +1,8 @@
 """`mmattn export MODEL DEST --to huggingface`: a captioner in another library's layout.
 
 huggingface writes a folder that VisionEncoderDecoderModel.from_pretrained reads; onnx writes the
-encoder and one step of decoding as ONNX files, checked with onnxruntime where that is installed
-(extra: mmattn[onnx]).
+encoder and one step of decoding as ONNX files, and onnxruntime compares them with the model (extra:
+mmattn[onnx]).
 """
 
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
@@ -34,11 +34,11 @@ def main() -> None:
 
         bundle = read_source(arguments.model)
         if arguments.to == "onnx":
-            from mmattn.interop.onnx_export import export_onnx
+            from mmattn.interop.onnx.export import export_onnx
 
             export_onnx(bundle, arguments.dest, attention=arguments.attention)
         else:
-            from mmattn.interop.encoder_decoder_export import write_encoder_decoder
+            from mmattn.interop.huggingface.encoder_decoder_export import write_encoder_decoder
 
             write_encoder_decoder(bundle, arguments.dest)
         print(arguments.dest)

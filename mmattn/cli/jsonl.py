@@ -3,68 +3,108 @@
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import BufferedIOBase, RawIOBase
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, NamedTuple
 
 from mmattn.errors import DataError
+from mmattn.pipeline.json_line import json_line
+
+Bytes = BinaryIO | BufferedIOBase | RawIOBase  # a file, or what stdout's text goes to
+START = b'{"image": '  # of every line that this library writes
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the objects of a JSONL file, without a last line that was cut off.
+class Line(NamedTuple):
+    """A line about one image: its bytes, with the line break, and what matters of it here."""
+
+    raw: bytes
+    image: str
+    bad: bool
+
+
+def read_lines(path: Path) -> Iterator[Line]:
+    """Yield the whole lines of a file, none where there is no file.
+
+    What follows the last line break is left out: a killed program did not finish it.
 
     Raises:
-        DataError: for a line that is no JSON object, by its number.
+        DataError: for a line that is no JSON object about an image, by its number.
     """
     if not path.exists():
-        return []
-    found = []
-    lines = path.read_bytes().split(b"\n")
-    for number, line in enumerate(lines[:-1], 1):  # what follows the last line break is cut off
-        try:
-            value = json.loads(line)
-        except ValueError as error:
-            raise DataError(
-                f"{path}, line {number}: no JSON ({error}): mend or remove it"
-            ) from None
-        if not isinstance(value, dict):
-            raise DataError(f"{path}, line {number}: no JSON object: give another file")
-        found.append(value)
-    return found
+        return
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, 1):
+            if not raw.endswith(b"\n"):
+                check_torn(raw, f"{path}, line {number}")
+                return
+            yield line_about(raw, f"{path}, line {number}")
 
 
-def cut_torn_line(path: Path) -> None:
-    """Remove what follows the last line break: a line that a killed program did not finish."""
-    if not path.exists():
+def line_about(raw: bytes, where: str) -> Line:
+    """Return a line. Raises DataError where it is none."""
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: no JSON ({error}): mend or remove it") from None
+    if not isinstance(value, dict) or not isinstance(value.get("image"), str):
+        raise DataError(f'{where}: no JSON object with an "image": give another file with --out')
+    return Line(raw, value["image"], "error" in value)
+
+
+def check_torn(rest: bytes, where: str) -> None:
+    """Raise DataError for what cannot be the beginning of a line of captions."""
+    if not rest.startswith(START[: len(rest)]):
+        raise DataError(f"{where}: no line of captions: give another file with --out")
+
+
+def mend(path: Path) -> None:
+    """Remove what a killed program did not finish, if it did not finish its last line.
+
+    A last line that is whole but for its line break is given one. Raises DataError, and changes
+    nothing, where any line is not about an image: it is another kind of file.
+    """
+    whole = sum(len(line.raw) for line in read_lines(path))
+    if not path.exists() or path.stat().st_size == whole:
         return
     with path.open("rb+") as file:
-        whole = file.read().rfind(b"\n") + 1
-        file.truncate(whole)
+        file.seek(whole)
+        rest = file.read()
+        if is_whole(rest):
+            file.write(b"\n")
+        else:
+            file.truncate(whole)
 
 
-def line_of(value: dict[str, Any]) -> str:
-    """Return one object as a line."""
-    return json.dumps(value, ensure_ascii=False) + "\n"
+def is_whole(rest: bytes) -> bool:
+    """Return whether a line lacks nothing but its line break."""
+    try:
+        json.loads(rest)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
-def write_line(file: TextIO, value: dict[str, Any]) -> None:
+def write_line(file: Bytes, value: Mapping[str, Any]) -> None:
     """Write one object and hand it over at once: a reader, or a next run, sees whole lines."""
-    file.write(line_of(value))
+    file.write(json_line(value))
     file.flush()
 
 
 @contextmanager
-def appending(path: Path | None) -> Iterator[TextIO]:
-    """Open a file to go on with, or stdout for None; its folder is made if needed."""
+def appending(path: Path | None) -> Iterator[Bytes]:
+    """Open a file to go on with, or stdout for None; its folder is made if needed.
+
+    Raises BrokenPipeError where stdout is closed.
+    """
     if path is None:
-        yield sys.stdout
+        if sys.stdout is None:
+            raise BrokenPipeError
+        yield sys.stdout.buffer
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    cut_torn_line(path)
-    with path.open("a", encoding="utf-8") as file:
-        try:
-            yield file
-        finally:
-            file.flush()
-            os.fsync(file.fileno())
+    with path.open("ab") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())

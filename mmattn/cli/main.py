@@ -62,11 +62,16 @@ def run(arguments: list[str]) -> None:
         sys.argv = [f"{sys.argv[0]} {arguments[0]}", *arguments[1:]]
         command.main()
     else:
-        from difflib import get_close_matches
+        raise ConfigError(f"no command {arguments[0]!r}{hint(arguments[0])} (see mmattn --help)")
 
-        near = get_close_matches(arguments[0], [*COMMANDS, "--help", "--version"], 1, 0.5)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ConfigError(f"no command {arguments[0]!r}{hint} (see mmattn --help)")
+
+def hint(typed: str) -> str:
+    """Return which command may be meant: one with the same word in it, or of almost its letters."""
+    from difflib import get_close_matches
+
+    near = [name for name in COMMANDS if typed in name.split("-")]
+    near += get_close_matches(typed, [*COMMANDS, "--help", "--version"], 1, 0.5)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def installed() -> str:

@@ -13,6 +13,7 @@ from mmattn.cli.arguments import check_arguments
 from mmattn.cli.build import build
 from mmattn.cli.load_run import find_run, read_config
 from mmattn.cli.targets import check_targets
+from mmattn.data.backend import backend_errors
 from mmattn.data.preprocessing import Preprocessing
 from mmattn.data.tokenizer import CaptionTokenizer
 from mmattn.errors import CheckpointError, ConfigError
@@ -119,7 +120,5 @@ def tokenizer_of(content: dict[str, Any], checkpoint: Path) -> CaptionTokenizer:
         text = own_entry(content)["tokenizer"]
     except CheckpointError as error:
         raise CheckpointError(f"{checkpoint}: {error}") from error
-    try:
+    with backend_errors(f"{checkpoint}: its tokenizer cannot be read", CheckpointError):
         return CaptionTokenizer(Tokenizer.from_str(text), f"the tokenizer of {checkpoint}")
-    except Exception as error:  # tokenizers raises bare Exception
-        raise CheckpointError(f"{checkpoint}: its tokenizer cannot be read ({error})") from error

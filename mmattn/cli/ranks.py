@@ -1,10 +1,12 @@
 """Work that torchrun spreads over processes: each has a share, the first puts them together."""
 
+import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 
@@ -34,6 +36,38 @@ class Ranks:
         if self.size > 1:
             torch.distributed.barrier()
 
+    def agreed(self, make: Callable[[], Any]) -> Any:
+        """Return a value of JSON that the first process makes, in every process.
+
+        Folders, files and stdin may look different to each: one looks for all. Where that fails the
+        first process tells why, and the others end with it.
+        """
+        if self.size == 1:
+            return make()
+        text = "null"
+        try:
+            text = json.dumps([make()]) if self.first else text
+        finally:  # also where that failed: the others must not wait for ever
+            text = self._from_first(text)
+        made = json.loads(text)
+        if made is None:
+            with suppress(
+                RuntimeError
+            ):  # until the first has told: where one ends, torchrun ends all
+                self.wait()
+            raise SystemExit(2)
+        return made[0]
+
+    def _from_first(self, text: str) -> str:
+        """Return the text of the first process."""
+        data = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
+        size = torch.tensor(len(data))
+        torch.distributed.broadcast(size, 0)
+        if not self.first:
+            data = torch.empty(int(size), dtype=torch.uint8)
+        torch.distributed.broadcast(data, 0)
+        return data.numpy().tobytes().decode()
+
 
 @contextmanager
 def ranks() -> Iterator[Ranks]:
@@ -42,16 +76,20 @@ def ranks() -> Iterator[Ranks]:
     Raises:
         ConfigError: where the environment holds only a part of what torchrun sets.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1:
+    size = os.environ.get("WORLD_SIZE", "1")
+    if not size.isdecimal() or int(size) < 1:
+        raise ConfigError(f"WORLD_SIZE={size!r} in the environment is no number: unset it")
+    if int(size) == 1:
         yield Ranks(0, 1)
         return
     missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if missing:
-        raise ConfigError(f"WORLD_SIZE={size}, but {missing[0]} is not set: start with torchrun")
-    # Files are all that the processes exchange, so gloo will do also where they use GPUs.
+        raise ConfigError(
+            f"WORLD_SIZE={size}, but {missing[0]} is not set: start with torchrun, or unset it"
+        )
+    # Files and names are all that the processes exchange: gloo will do also where they use GPUs.
     torch.distributed.init_process_group("gloo", timeout=LONGEST)
     try:
-        yield Ranks(torch.distributed.get_rank(), size)
+        yield Ranks(torch.distributed.get_rank(), torch.distributed.get_world_size())
     finally:
         torch.distributed.destroy_process_group()

@@ -3,20 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmattn.batch import ImageTokens
 from mmattn.captioner import Captioner
-from mmattn.maps.archive import IMAGE_SIDE, bounded
+from mmattn.errors import ConfigError
 from mmattn.maps.geometry import patch_maps
 from mmattn.maps.methods import cross_layers
 from mmattn.maps.record import AttentionRecord, Layers, MethodMaps
-from mmattn.maps.words import Span, group_words
-from mmattn.placement import placement_of
-from mmattn.recorder import Recorder
+from mmattn.pipeline.preparation import Original
+from mmattn.pipeline.wording import Wording
+from mmattn.recorder import Recorder, chosen
 
 POOL = "vision.pool"
 
@@ -26,19 +25,42 @@ class AttentionChoice:
     """Which cross-attention is kept with captions.
 
     Attributes:
-        layers: decoder layers that attend to the image, negative ones counted from the last; all
-            if None.
-        heads: heads of each; all if None.
+        layers: of the decoder's layers that attend to the image, negative ones counted from the
+            last; all if None.
+        heads: heads of each, negative ones counted from the last; all if None.
     """
 
-    layers: Sequence[int] | None = None
-    heads: Sequence[int] | None = None
+    layers: Sequence[int] | int | None = None
+    heads: Sequence[int] | int | None = None
+
+    def check(self, model: Captioner) -> None:
+        """Raise ConfigError for a layer or a head that a model does not have, and for none."""
+        if listed(self.layers) == [] or listed(self.heads) == []:
+            raise ConfigError(f"{self}: give one number at least, or None for all")
+        try:
+            self.sites(model)
+            heads = model.text.block_options.heads
+            chosen("heads", listed(self.heads), heads, "each layer of the decoder")
+        except ValueError as error:
+            raise ConfigError(f"attention: {error}") from None
+
+    def sites(self, model: Captioner) -> tuple[str, ...]:
+        """Return the names of the cross-attentions, first layer first."""
+        layers = sorted(set(cross_layers(model, listed(self.layers))))
+        return tuple(f"text.{layer}.cross" for layer in layers)
 
     def listen(self, model: Captioner) -> "Heard":
-        """Return what hears a model. Raises ValueError for a layer that it lacks."""
-        sites = [f"text.{layer}.cross" for layer in cross_layers(model, self.layers)]
+        """Return what hears a model of which `check` has nothing to say."""
+        sites = self.sites(model)
         pool = None if model.vision.pooler is None else Recorder([POOL])
-        return Heard(Recorder(sites, self.heads), pool, tuple(sites))
+        return Heard(Recorder(sites, listed(self.heads)), pool, sites)
+
+
+def listed(numbers: Sequence[int] | int | None) -> list[int] | None:
+    """Return numbers as a list, None for all of them."""
+    if numbers is None:
+        return None
+    return [numbers] if isinstance(numbers, int) else list(numbers)
 
 
 @dataclass(frozen=True)
@@ -55,8 +77,8 @@ class Heard:
     encoding: Recorder | None
     sites: tuple[str, ...]
 
-    def weights(self, captions: int) -> Float[Tensor, "L B N H T keys"]:
-        """Return the weights over an image's tokens of `captions` = N captions of each image.
+    def recorded(self, image: ImageTokens, captions: int) -> "Recorded":
+        """Return what was recorded of N = `captions` captions of each image.
 
         Where the decoder attends to pooled tokens, theirs times what the pooler gave them, mean
         over its heads: that is the share of a caption's token that goes by way of each image token.
@@ -64,43 +86,47 @@ class Heard:
         found = torch.stack([self.decoding.maps[site] for site in self.sites])
         if self.encoding is not None:
             found = found @ self.encoding.maps[POOL].mean(1)[:, None]
-        return found.unflatten(3, (captions, -1)).transpose(2, 3)
+        return Recorded(found.unflatten(3, (captions, -1)).transpose(2, 3), self.sites, image)
 
 
-def attention_record(
-    name: str,
-    text: str,
-    spans: Sequence[Span],
-    weights: Float[Tensor, "L H T keys"],
-    sites: Sequence[str],
-    tokens: ImageTokens,
-    picture: Tensor,
-    transform: nn.Module,
-) -> AttentionRecord:
-    """Return the record of one caption.
+@dataclass(frozen=True)
+class Recorded:
+    """The attention of a batch's captions to their images.
 
-    Args:
-        name: of the picture.
-        text: the caption.
-        spans: the characters of its T tokens.
-        weights: of all layers and heads that were recorded.
-        sites: the layers' names.
-        tokens: of the image, for its grid and prefix.
-        picture: uint8 [3, height, width], as the user knows it.
-        transform: what made the network's input of it.
+    Attributes:
+        weights: over the images' own tokens, also where these are pooled.
+        sites: the names of the layers.
+        image: for its grid and prefix.
     """
-    kept = weights.float().cpu().numpy()
-    image = picture.permute(1, 2, 0).numpy()
-    last = patch_maps(kept[-1].mean(0), tokens.grid, tokens.prefix)
-    return AttentionRecord(
-        key=name,
-        caption=text,
-        offsets=tuple(spans),
-        words=tuple(group_words(text, spans)),
-        cross=Layers(tuple(sites), kept),
-        grid=tokens.grid,
-        prefix=tokens.prefix,
-        image=np.ascontiguousarray(bounded(image, IMAGE_SIDE)),
-        placement=placement_of(transform, (image.shape[0], image.shape[1])),
-        methods=(MethodMaps("cross-attention, last layer, mean over heads", last),),
-    )
+
+    weights: Float[Tensor, "L B N H T keys"]
+    sites: tuple[str, ...]
+    image: ImageTokens
+
+    def record(
+        self, place: tuple[int, int], name: str, said: Wording, original: Original
+    ) -> AttentionRecord:
+        """Return the record of one caption.
+
+        Args:
+            place: of the image in the batch, and of the caption among those of the image.
+            name: of the picture.
+            said: by the caption.
+            original: the picture.
+        """
+        b, n = place
+        mine = self.weights[:, b, n, :, : len(said.ids)]
+        kept = mine.float().cpu().numpy().copy()  # a view would keep those of the whole batch
+        last = patch_maps(kept[-1].mean(0), self.image.grid, self.image.prefix)
+        return AttentionRecord(
+            key=name,
+            caption=said.text,
+            offsets=said.spans,
+            words=said.words,
+            cross=Layers(self.sites, kept),
+            grid=self.image.grid,
+            prefix=self.image.prefix,
+            image=original.image,
+            placement=original.placement,
+            methods=(MethodMaps(f"cross-attention, {self.sites[-1]}, mean over heads", last),),
+        )

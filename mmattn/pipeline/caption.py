@@ -2,7 +2,6 @@
 
 import base64
 import html
-import json
 import tempfile
 import webbrowser
 from dataclasses import dataclass
@@ -14,13 +13,12 @@ import numpy as np
 from mmattn.errors import ConfigError
 from mmattn.files import write_whole
 from mmattn.maps.archive import save_attention
-from mmattn.maps.png import encoded
+from mmattn.maps.png import encoded, save_png
 from mmattn.maps.record import AttentionRecord
-from mmattn.maps.record_pictures import word_strip
-from mmattn.maps.viewer import save_viewer
 from mmattn.maps.words import merge
+from mmattn.pipeline.json_line import json_line
 
-FORMATS = (".html", ".png", ".npz", ".json")
+PAGE_MB = 1.5  # what a page may take for each of its captions
 
 
 @dataclass(frozen=True, repr=False)
@@ -32,7 +30,8 @@ class Caption:
         text: the caption.
         words: those of `text`, as white space parts them.
         tokens: what each token says, the end token left out; `ids` are their numbers.
-        log_probs: the model's log-probability of each token, and at last that of the end token.
+        log_probs: the model's log-probability of each token, and at last that of the end token,
+            where the caption did not end because it may not be longer.
         score: what captions of one picture are ranked by: the sum of `log_probs` over
             length^length_penalty for beams, their mean otherwise.
         attention: the weights by which the caption was written, None where they were not asked for.
@@ -66,34 +65,36 @@ class Caption:
         return merge(record.methods[0].maps, record.words)
 
     def picture(self) -> np.ndarray:
-        """Return the picture and one overlay for each word, uint8 [height, width, 3]."""
+        """Return the picture and one overlay for each word, uint8 [height, width, 3].
+
+        Raises ConfigError where no attention was recorded.
+        """
+        from mmattn.maps.record_pictures import word_strip  # with matplotlib, which takes a second
+
         return word_strip(self._recorded())
 
     def save(self, path: str | Path) -> Path:
         """Write the caption to a file, whole or not at all; the suffix says what.
 
-        .html is a page to explore the maps in, .png the overlay of every word, .npz the numbers,
-        .json the caption without its maps. Raises ConfigError for another suffix, and where no
-        attention was recorded for one of the first three.
+        .html is a page to explore the maps in, those of the `others` too, .png the overlay of every
+        word, .npz the numbers, .json the caption without its maps.
+
+        Raises:
+            ConfigError: for another suffix, where no attention was recorded for one of the first
+                three, and where it is more than a page holds.
         """
         path = Path(path)
-        if path.suffix not in FORMATS:
-            raise ConfigError(f"{path}: a caption is saved as one of {', '.join(FORMATS)}")
-        if path.suffix == ".json":
-            write_whole(path, (json.dumps(self.to_dict(), ensure_ascii=False) + "\n").encode())
-        elif path.suffix == ".html":
-            records = [one.attention for one in (self, *self.others) if one.attention is not None]
-            save_viewer(path, records or [self._recorded()])
-        elif path.suffix == ".png":
-            write_whole(path, encoded(self.picture()))
-        else:
-            save_attention(path, self._recorded())
+        writers = {".html": self._save_page, ".npz": self._save_numbers}
+        writers |= {".png": self._save_picture, ".json": self._save_text}
+        if path.suffix.lower() not in writers:
+            raise ConfigError(f"{path}: a caption is saved as one of {', '.join(sorted(writers))}")
+        writers[path.suffix.lower()](path)
         return path
 
     def show(self) -> None:
         """Show the caption: in a notebook as its cell's output, elsewhere as a page in a browser.
 
-        Without recorded attention the caption is printed.
+        Without recorded attention the caption is printed; without a browser, where the page is.
         """
         if self.attention is None:
             print(self.text)
@@ -103,7 +104,9 @@ class Caption:
             display(self)
         else:
             folder = Path(tempfile.mkdtemp(prefix="mmattn-"))  # stays: a browser reads it later
-            webbrowser.open(self.save(folder / "caption.html").resolve().as_uri())
+            page = self.save(folder / "caption.html").resolve()
+            if not webbrowser.open(page.as_uri()):
+                print(f"{self.text}\nits attention: open {page} in a browser")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the caption as JSON holds it, without attention."""
@@ -116,7 +119,7 @@ class Caption:
             "log_probs": list(self.log_probs),
         }
         others = [{k: v for k, v in one.to_dict().items() if k != "image"} for one in self.others]
-        return {"image": self.name, **own, **({"others": others} if others else {})}
+        return {"image": self.name, **own} | ({"others": others} if others else {})
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows."""
@@ -127,6 +130,27 @@ class Caption:
         picture = f'<img alt="{html.escape(self.text)}" src="data:image/png;base64,{data}">'
         return f"<figure>{picture}{text}</figure>"
 
+    def _save_page(self, path: Path) -> None:
+        """Write the page of this caption and its others."""
+        from mmattn.maps.viewer import save_viewer
+
+        records = [one._recorded() for one in (self, *self.others)]
+        try:
+            save_viewer(path, records, budget_mb=PAGE_MB * len(records))
+        except ValueError as error:
+            raise ConfigError(
+                f"{path}: {error}; or keep fewer layers: attention=AttentionChoice(layers=-1)"
+            ) from None
+
+    def _save_picture(self, path: Path) -> None:
+        save_png(path, self.picture())
+
+    def _save_numbers(self, path: Path) -> None:
+        save_attention(path, self._recorded())
+
+    def _save_text(self, path: Path) -> None:
+        write_whole(path, json_line(self.to_dict()))
+
     def _recorded(self) -> AttentionRecord:
         if self.attention is None:
             raise ConfigError(
@@ -136,9 +160,9 @@ class Caption:
 
 
 def in_notebook() -> bool:
-    """Return whether this process is the kernel of a notebook."""
+    """Return whether this process is the kernel of a notebook, of whatever maker."""
     try:
         from IPython import get_ipython  # pyright: ignore[reportMissingImports]
     except ImportError:
         return False
-    return type(get_ipython()).__name__ == "ZMQInteractiveShell"
+    return hasattr(get_ipython(), "kernel")

@@ -31,6 +31,13 @@ class Picture(NamedTuple):
     place: int
 
 
+class Unreadable(NamedTuple):
+    """A picture that cannot be captioned, and why."""
+
+    name: str
+    error: DataError
+
+
 class Unplaced(NamedTuple):
     """A picture of which the place, and so maybe the name, is not known yet."""
 

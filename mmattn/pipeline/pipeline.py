@@ -1,36 +1,29 @@
 """A captioner that takes pictures and gives captions."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
+from difflib import get_close_matches
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from mmattn.batch import ImageTokens
 from mmattn.bundle import Bundle
 from mmattn.data.images import MAX_PIXELS
-from mmattn.decoding.decoded import Decoded, Limits
+from mmattn.decoding.decoded import Limits
 from mmattn.decoding.options import DecodingOptions
-from mmattn.decoding.sampling import Sampling
 from mmattn.decoding.words import Words
-from mmattn.errors import ConfigError, DataError
-from mmattn.maps.words import group_words
-from mmattn.pipeline.attention import AttentionChoice, Heard, attention_record
+from mmattn.errors import ConfigError
+from mmattn.pipeline.attention import AttentionChoice
 from mmattn.pipeline.caption import Caption
-from mmattn.pipeline.pictures import pictures
-from mmattn.pipeline.prefetch import Ready, batched, ready
+from mmattn.pipeline.pictures import Unreadable, pictures
+from mmattn.pipeline.preparation import Preparation
+from mmattn.pipeline.progress import shown
+from mmattn.pipeline.writer import Writer
 
-
-@dataclass(frozen=True)
-class Unreadable:
-    """A picture that could not be captioned, and why."""
-
-    name: str
-    error: DataError
+# What `Pipeline.caption` takes beside decoding options.
+OWN = ("attention", "batch_size", "progress", "max_pixels", "threads")
 
 
 class Pipeline:
@@ -43,6 +36,7 @@ class Pipeline:
     Attributes:
         model: the captioner itself, in evaluation mode.
         tokenizer: of its captions.
+        transform: uint8 RGB [3, h, w] -> the model's input [3, height, width].
         options: how captions are written where nothing else is asked for.
     """
 
@@ -54,6 +48,11 @@ class Pipeline:
         self.options = DecodingOptions().changed(bundle.decoding)
         tokenizer = bundle.tokenizer
         self.words = Words(tokenizer.pieces, tokenizer.ways, self.model.text.vocab_size)
+
+    def __repr__(self) -> str:
+        total = sum(parameter.numel() for parameter in self.model.parameters())
+        kind = str(self.dtype).removeprefix("torch.")
+        return f"Pipeline({self.bundle.source!r}, {total:,} parameters, {kind} on {self.device})"
 
     @property
     def dtype(self) -> torch.dtype:
@@ -101,19 +100,21 @@ class Pipeline:
             DataError: for the first picture that cannot be read, or a word that the model's
                 vocabulary does not have.
         """
-        settings = {"attention": attention, "batch_size": batch_size, "max_pixels": max_pixels}
-        found = self.stream(images, threads=threads, **settings, **options)
-        return list(shown(found, total(images), batch_size, progress))
+        settings = {"attention": attention, "batch_size": batch_size, "threads": threads}
+        total = None
+        if isinstance(images, (str, PathLike, list, tuple)):
+            images = list(pictures(images, max_pixels=max_pixels))
+            total = len(images)
+        found = self.stream(images, max_pixels=max_pixels, **settings, **options)
+        return list(shown(found, total, progress=progress, few=batch_size))
 
     def stream(self, images: Any, **settings: Any) -> Iterator[Caption]:
-        """Yield the caption of each picture when it is there; arguments as of `caption`.
+        """Yield the caption of each picture when it is there; arguments as of `results`.
 
-        For more pictures than there is memory: only a few are held at a time.
+        For more pictures than there is memory: only a few are held at a time. Raises the DataError
+        of a picture that cannot be read at its place.
         """
-        for one in self.results(images, **settings):
-            if isinstance(one, Unreadable):
-                raise one.error
-            yield one
+        return readable(self.results(images, **settings))  # a mistake is told now, not at the first
 
     def results(
         self,
@@ -124,7 +125,7 @@ class Pipeline:
         max_pixels: int = MAX_PIXELS,
         threads: int = 2,
         **options: Any,
-    ) -> Iterator[Caption | Unreadable]:
+    ) -> Generator[Caption | Unreadable, None, None]:
         """Yield the caption of each picture, or what is wrong with it; arguments as of `caption`.
 
         Raises:
@@ -133,15 +134,44 @@ class Pipeline:
         """
         if batch_size < 1 or threads < 1:
             raise ConfigError(f"batch_size={batch_size}, threads={threads}: give 1 or more of each")
-        writer = Writer(self, self.options.changed(options), choice_of(attention))
-        stream = ready(
-            pictures(images, max_pixels=max_pixels),
-            self.transform,
-            threads=threads,
-            ahead=2 * batch_size + threads,
-            keep=writer.choice is not None,
+        writer = self.writer(attention, **options)
+        found = pictures(images, max_pixels=max_pixels)
+        return writer.results(found, batch_size=batch_size, threads=threads)
+
+    def writer(self, attention: bool | AttentionChoice = False, **options: Any) -> Writer:
+        """Return what writes captions in the way that is asked for; arguments as of `caption`.
+
+        Raises:
+            ConfigError: for options that do not exist or exclude each other, and for attention that
+                this model does not have.
+            DataError: for a word that its vocabulary does not have.
+        """
+        choice = attention if isinstance(attention, AttentionChoice) else AttentionChoice()
+        choice.check(self.model)
+        check_names(options)
+        asked = self.options.changed(options)
+        longest = asked.max_length or self.bundle.max_length
+        self.check_length(longest)
+        limits = Limits(self.tokenizer.begin_id, self.tokenizer.end_id, longest)
+        method, rules = asked.plan(self.words, limits)
+        return Writer(
+            model=self.model,
+            tokenizer=self.tokenizer,
+            preparation=Preparation(self.bundle.preprocessing, keep=bool(attention)),
+            limits=limits,
+            method=method,
+            rules=rules,
+            choice=choice if attention else None,
         )
-        return (one for batch in batched(stream, batch_size) for one in writer.write(batch))
+
+    def check_length(self, longest: int) -> None:
+        """Raise ConfigError where the decoder has no positions for captions so long."""
+        text = self.model.text
+        if text.position == "learned" and longest > text.max_length:
+            raise ConfigError(
+                f"max_length={longest}, but this model's texts have at most {text.max_length} "
+                "tokens, the end token included"
+            )
 
     def save(self, folder: str | Path, **settings: Any) -> Path:
         """Write the model folder that `mmattn.load` reads; see `write_folder` for the settings."""
@@ -160,137 +190,18 @@ class Pipeline:
             return push_to_hub(self.save(Path(scratch) / "model"), repo_id, **settings)
 
 
-class Writer:
-    """Writes the captions of one batch after the other, all in the same way."""
-
-    def __init__(
-        self, pipeline: Pipeline, options: DecodingOptions, choice: AttentionChoice | None
-    ):
-        self.pipeline, self.choice = pipeline, choice
-        tokenizer = pipeline.tokenizer
-        longest = options.max_length or pipeline.bundle.max_length
-        check_length(longest, pipeline)
-        self.limits = Limits(tokenizer.begin_id, tokenizer.end_id, longest)
-        self.method, self.rules = options.plan(pipeline.words, self.limits)
-        if choice is not None:
-            choice.listen(pipeline.model)  # a layer that does not exist is said before any work
-
-    def write(self, batch: list[Ready]) -> list[Caption | Unreadable]:
-        """Return what becomes of a batch's pictures, in their order."""
-        good = [one for one in batch if one.error is None]
-        written = iter(self.captions(good) if good else [])
-        return [
-            next(written) if one.error is None else Unreadable(one.name, one.error) for one in batch
-        ]
-
-    @torch.no_grad()
-    def captions(self, batch: list[Ready]) -> list[Caption]:
-        """Return the captions of readable pictures."""
-        pipeline = self.pipeline
-        heard = None if self.choice is None else self.choice.listen(pipeline.model)
-        pixels = torch.stack([one.pixels for one in batch if one.pixels is not None])
-        pixels = pixels.to(pipeline.device, pipeline.dtype)
-        image = pipeline.model.encode(pixels, None if heard is None else heard.encoding)
-        decoded = self.decode(image, batch, heard)
-        found = [self.texts(one, decoded, b) for b, one in enumerate(batch)]
-        if heard is not None:
-            weights = heard.weights(decoded.tokens.shape[1])
-            found = [
-                self.with_attention(captions, one, image, weights[:, b], heard.sites)
-                for b, (captions, one) in enumerate(zip(found, batch, strict=True))
-            ]
-        return [replace(best, others=tuple(others)) for best, *others in found]
-
-    def decode(self, image: ImageTokens, batch: list[Ready], heard: Heard | None) -> Decoded:
-        """Return the captions as tokens."""
-        arguments = (self.pipeline.model, image, self.limits, self.rules)
-        listener = None if heard is None else heard.decoding
-        if isinstance(self.method, Sampling):  # what is drawn depends on the picture's place
-            return self.method(*arguments, listener, places=[one.place for one in batch])
-        return self.method(*arguments, listener)
-
-    def texts(self, picture: Ready, decoded: Decoded, b: int) -> list[Caption]:
-        """Return the captions of the batch's picture `b`, without attention, best first."""
-        tokenizer, found = self.pipeline.tokenizer, []
-        for n, row in enumerate(decoded.tokens[b].tolist()):
-            ids = tokenizer.until_end(row)
-            text, spans = tokenizer.decode(ids), tokenizer.offsets(ids)
-            found.append(
-                Caption(
-                    name=picture.name,
-                    text=text,
-                    words=tuple(word.text for word in group_words(text, spans)),
-                    tokens=tuple(text[start:end] for start, end in spans),
-                    ids=tuple(ids),
-                    log_probs=tuple(decoded.log_probs[b, n, : len(ids) + 1].tolist()),
-                    score=float(decoded.scores[b, n]),
-                )
-            )
-        return found
-
-    def with_attention(
-        self,
-        captions: list[Caption],
-        picture: Ready,
-        image: ImageTokens,
-        weights: Float[Tensor, "L N H T keys"],
-        sites: Sequence[str],
-    ) -> list[Caption]:
-        """Return a picture's captions with the records of what they attended to."""
-        assert picture.image is not None
-        return [
-            replace(
-                caption,
-                attention=attention_record(
-                    caption.name,
-                    caption.text,
-                    self.pipeline.tokenizer.offsets(caption.ids),
-                    weights[:, n, :, : len(caption.ids)],
-                    sites,
-                    image,
-                    picture.image,
-                    self.pipeline.transform,
-                ),
-            )
-            for n, caption in enumerate(captions)
-        ]
+def check_names(options: Mapping[str, Any]) -> None:
+    """Raise ConfigError for an option that is almost one of `Pipeline.caption`'s own."""
+    for name in options:
+        (near,) = get_close_matches(name, [*OWN, *vars(DecodingOptions())], 1) or [name]
+        if near in OWN:
+            raise ConfigError(f"no option {name!r} here; did you mean {near}?")
 
 
-def choice_of(attention: bool | AttentionChoice) -> AttentionChoice | None:
-    """Return which attention is kept, None for none."""
-    if isinstance(attention, AttentionChoice):
-        return attention
-    return AttentionChoice() if attention else None
-
-
-def check_length(longest: int, pipeline: Pipeline) -> None:
-    """Raise ConfigError where the decoder has no positions for captions so long."""
-    text = pipeline.model.text
-    if text.position == "learned" and longest > text.max_length:
-        raise ConfigError(
-            f"max_length={longest}, but this model's texts have at most {text.max_length} tokens, "
-            "the end token included"
-        )
-
-
-def total(images: Any) -> int | None:
-    """Return how many parts `images` has, where it can tell without being used up."""
-    return len(images) if isinstance(images, (list, tuple)) else None
-
-
-def shown(
-    captions: Iterable[Caption], total: int | None, batch_size: int, progress: bool | None
-) -> Iterator[Caption]:
-    """Yield captions, with a progress bar on long work."""
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    captions = iter(captions)
-    if progress is None:
-        first = list(islice(captions, batch_size + 1)) if console.is_terminal else []
-        progress = len(first) > batch_size
-        captions = (one for part in (first, captions) for one in part)
-    if not progress:
-        return captions
-    return iter(track(captions, "captioning", total=total, console=console))
+def readable(results: Generator[Caption | Unreadable, None, None]) -> Iterator[Caption]:
+    """Yield captions. Raises the DataError of a picture that could not be read."""
+    with closing(results):
+        for result in results:
+            if isinstance(result, Unreadable):
+                raise result.error
+            yield result

@@ -1,23 +1,25 @@
 """Reading and preparing pictures while the model is busy with those before them."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import NamedTuple
 
 from mmattn.errors import DataError
-from mmattn.pipeline.pictures import Picture
+from mmattn.pipeline.pictures import Picture, Unreadable
 from mmattn.pipeline.preparation import Prepared
 
 
 class Ready(NamedTuple):
-    """A picture that is ready for the model, or the error that says why it is not."""
+    """A picture that is ready for the model."""
 
     place: int
     name: str
-    prepared: Prepared | None
-    error: DataError | None = None
+    prepared: Prepared
+
+
+Prefetched = Ready | Unreadable
 
 
 def ready(
@@ -26,7 +28,7 @@ def ready(
     *,
     threads: int,
     ahead: int,
-) -> Iterator[Ready]:
+) -> Generator[Prefetched, None, None]:
     """Yield pictures in their order, read and prepared by threads while others are computed.
 
     Args:
@@ -36,34 +38,52 @@ def ready(
         ahead: how many pictures may wait for the model, which bounds the memory.
     """
 
-    def make(picture: Picture) -> Ready:
+    def make(picture: Picture) -> Prefetched:
         try:
             return Ready(picture.place, picture.name, prepare(picture))
         except DataError as error:
-            return Ready(picture.place, picture.name, None, error)
+            return Unreadable(picture.name, error)
+
+    def submitted() -> Iterator[Future[Prefetched]]:
+        try:
+            for picture in pictures:
+                yield pool.submit(make, picture)
+        except Exception as error:  # of where the pictures come from: what came before is in order
+            failed: Future[Prefetched] = Future()
+            failed.set_exception(error)
+            yield failed
 
     pool = ThreadPoolExecutor(threads, thread_name_prefix="mmattn-picture")
-    waiting: deque[Future[Ready]] = deque()
+    coming = submitted()
+    waiting: deque[Future[Prefetched]] = deque()
     try:
-        coming = iter(pictures)
-        waiting.extend(pool.submit(make, picture) for picture in islice(coming, ahead))
+        waiting.extend(islice(coming, ahead))
         while waiting:
             done = waiting.popleft()
-            waiting.extend(pool.submit(make, picture) for picture in islice(coming, 1))
+            waiting.extend(islice(coming, 1))
             yield done.result()
     finally:  # also where the reader goes away, or Ctrl-C comes
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def batched(stream: Iterable[Ready], size: int) -> Iterator[list[Ready]]:
-    """Yield batches with `size` readable pictures each, the unreadable ones at their places."""
-    batch: list[Ready] = []
+def batched(stream: Iterable[Prefetched], size: int) -> Iterator[list[Prefetched]]:
+    """Yield batches of up to `size` readable pictures, the unreadable ones at their places.
+
+    What came before a failure of `stream` is yielded before that is raised.
+    """
+    batch: list[Prefetched] = []
     good = 0
-    for one in stream:
-        batch.append(one)
-        good += one.error is None
-        if good == size:
+    try:
+        for one in stream:
+            batch.append(one)
+            good += isinstance(one, Ready)
+            # Errors are told soon: none waits for more than a few batches of pictures.
+            if good in (0, size) or len(batch) == 4 * size:
+                yield batch
+                batch, good = [], 0
+    except Exception:
+        if batch:
             yield batch
-            batch, good = [], 0
+        raise
     if batch:
         yield batch

@@ -68,7 +68,9 @@ class Preparation:
 
 def check_size(name: str, size: Size, preprocessing: Preprocessing) -> None:
     """Raise DataError for a picture of (height, width) that could not be resized, or is not."""
-    found, wanted = (f"{width:,} x {height:,} pixels" for height, width in (size, preprocessing.size))
+    found, wanted = (
+        f"{width:,} x {height:,} pixels" for height, width in (size, preprocessing.size)
+    )
     if isinstance(preprocessing.resize, int) and max(size) > LONGEST * min(size):
         raise DataError(
             f"{name} has {found}: one side is more than {LONGEST} times as long as the other; cut "

@@ -1,0 +1,126 @@
+"""Writing the captions of pictures, batch after batch, all in the same way."""
+
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from mmattn.batch import ImageTokens
+from mmattn.captioner import Captioner
+from mmattn.data.tokenizer import CaptionTokenizer
+from mmattn.decoding.decoded import Decoded, Limits
+from mmattn.decoding.options import Method
+from mmattn.decoding.rules import Rule
+from mmattn.decoding.sampling import Sampling
+from mmattn.errors import ConfigError
+from mmattn.pipeline.attention import AttentionChoice, Heard, Recorded
+from mmattn.pipeline.caption import Caption
+from mmattn.pipeline.pictures import Picture, Unreadable
+from mmattn.pipeline.prefetch import Prefetched, Ready, batched, ready
+from mmattn.pipeline.preparation import Preparation
+from mmattn.pipeline.wording import wording
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Writes captions in one way; `Pipeline.writer` makes it of options that fit the model.
+
+    Attributes:
+        model: the captioner, in evaluation mode.
+        tokenizer: of its captions.
+        preparation: of its pictures.
+        limits, method, rules: how captions are written.
+        choice: which attention is kept; None for none.
+    """
+
+    model: Captioner
+    tokenizer: CaptionTokenizer
+    preparation: Preparation
+    limits: Limits
+    method: Method
+    rules: Sequence[Rule]
+    choice: AttentionChoice | None
+
+    def results(
+        self, pictures: Iterable[Picture], *, batch_size: int, threads: int
+    ) -> Generator[Caption | Unreadable, None, None]:
+        """Yield the caption of each picture, or what is wrong with it, in their order.
+
+        Only a few pictures are held at a time.
+
+        Args:
+            pictures: what to caption.
+            batch_size: pictures computed at once.
+            threads: how many read pictures while the model is busy.
+        """
+        ahead = 2 * batch_size + threads
+        with closing(ready(pictures, self.preparation, threads=threads, ahead=ahead)) as stream:
+            for batch in batched(stream, batch_size):
+                yield from self.write(batch)
+
+    def write(self, batch: Sequence[Prefetched]) -> list[Caption | Unreadable]:
+        """Return what becomes of a batch's pictures, in their order."""
+        pictures = [one for one in batch if isinstance(one, Ready)]
+        captions = iter(self.captions(pictures) if pictures else [])
+        return [next(captions) if isinstance(one, Ready) else one for one in batch]
+
+    @torch.no_grad()
+    def captions(self, batch: Sequence[Ready]) -> list[Caption]:
+        """Return the captions of a batch, with an image's best one its others.
+
+        Raises:
+            ConfigError: where the model computes something that is no number.
+        """
+        heard = None if self.choice is None else self.choice.listen(self.model)
+        pixels = torch.stack([one.prepared.pixels for one in batch])
+        pixels = pixels.to(next(self.model.parameters()))  # its device and its type
+        image = self.model.encode(pixels, None if heard is None else heard.encoding)
+        self.check_finite(image.tokens)
+        decoded = self.decode(image, [one.place for one in batch], heard)
+        self.check_finite(decoded.log_probs)
+        recorded = None if heard is None else heard.recorded(image, decoded.tokens.shape[1])
+        return [self.caption(b, one, decoded, recorded) for b, one in enumerate(batch)]
+
+    def decode(self, image: ImageTokens, places: Sequence[int], heard: Heard | None) -> Decoded:
+        """Return the captions as tokens."""
+        arguments = (self.model, image, self.limits, self.rules)
+        listener = None if heard is None else heard.decoding
+        if isinstance(self.method, Sampling):  # what is drawn depends on a picture's place
+            return self.method(*arguments, listener, places=places)
+        return self.method(*arguments, listener)
+
+    def caption(
+        self, b: int, picture: Ready, decoded: Decoded, recorded: Recorded | None
+    ) -> Caption:
+        """Return the best caption of the batch's picture `b`, with its others."""
+        found = []
+        for n, row in enumerate(decoded.tokens[b].tolist()):
+            said = wording(row, self.tokenizer)
+            original, attention = picture.prepared.original, None
+            if recorded is not None and original is not None:
+                attention = recorded.record((b, n), picture.name, said, original)
+            found.append(
+                Caption(
+                    name=picture.name,
+                    text=said.text,
+                    words=tuple(word.text for word in said.words),
+                    tokens=said.tokens,
+                    ids=said.ids,
+                    log_probs=tuple(decoded.log_probs[b, n, : len(said.ids) + 1].tolist()),
+                    score=float(decoded.scores[b, n]),
+                    attention=attention,
+                )
+            )
+        best, *others = found
+        return replace(best, others=tuple(others))
+
+    def check_finite(self, numbers: Tensor) -> None:
+        """Raise ConfigError for numbers that are infinite or none: half precision has too few."""
+        if not bool(numbers.isfinite().all()):
+            kind = str(next(self.model.parameters()).dtype).removeprefix("torch.")
+            raise ConfigError(
+                f"what the model computes is beyond {kind}: load it with dtype='bfloat16' or "
+                "'float32'"
+            )

@@ -1,0 +1,101 @@
+"""A file of lines that may be cut anywhere and gone on with, and nothing else is ever changed."""
+
+import io
+import sys
+
+import pytest
+
+from mmattn.cli.jsonl import appending, mend, read_lines, write_line
+from mmattn.errors import DataError
+from mmattn.pipeline.json_line import json_line
+
+LINES = [
+    {"image": "a b.png", "caption": "an owl", "score": -0.5},
+    {"image": 'ü"\n.png', "error": "no image"},
+    {"image": "c", "caption": "", "others": [{"caption": "error"}]},
+]
+WHOLE = b"".join(map(json_line, LINES))
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "captions.jsonl"
+
+
+def test_lines_are_read_as_they_were_written(path):
+    path.write_bytes(WHOLE)
+    found = list(read_lines(path))
+    assert [line.image for line in found] == [line["image"] for line in LINES]
+    assert [line.bad for line in found] == [False, True, False]
+    assert b"".join(line.raw for line in found) == WHOLE
+
+
+def test_no_file_has_no_line(path):
+    assert list(read_lines(path)) == []
+    mend(path)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("kept", range(len(WHOLE) + 1))
+def test_a_file_that_was_cut_anywhere_keeps_its_whole_lines(path, kept):
+    path.write_bytes(WHOLE[:kept])
+    mend(path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert lines == WHOLE.splitlines(keepends=True)[: len(lines)]
+    whole = WHOLE[: kept + 1].count(b"\n")  # one that lacks its line break only is whole
+    assert len(lines) == whole
+    assert len(list(read_lines(path))) == whole
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"my diary", "line 1: no line of captions: give another file"),
+        (b"my diary\n", "line 1: no JSON"),
+        (WHOLE + b"\n" + WHOLE, "line 4: no JSON"),
+        (WHOLE + b'{"image": }\n', "line 4: no JSON"),
+        (WHOLE + b"[1]\n", 'line 4: no JSON object with an "image"'),
+        (b'{"text": "mine"}\n', 'line 1: no JSON object with an "image"'),
+        (b'{"image": 5}\n', 'line 1: no JSON object with an "image"'),
+        (WHOLE + b'{"text": "mine"', "line 4: no line of captions"),
+        (WHOLE + b"\0\0\0", "line 4: no line of captions"),
+        (b"\x89PNG\r\n\x1a\n", "line 1: no JSON"),
+        (b"[" * 100_000 + b"\n", "line 1: no JSON"),
+        (b'{\n  "image": 1\n}', "line 1: no JSON"),
+    ],
+)
+def test_any_other_file_is_refused_by_its_line_and_stays_as_it_is(path, content, said):
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=said) as raised:
+        mend(path)
+    assert str(raised.value).startswith(f"{path}, line ")
+    assert path.read_bytes() == content
+
+
+def test_lines_are_handed_over_at_once_and_go_on_where_the_file_ends(path):
+    for part in (LINES[:1], LINES[1:]):
+        with appending(path) as file:
+            for line in part:
+                write_line(file, line)
+                assert path.read_bytes().endswith(json_line(line))
+    assert path.read_bytes() == WHOLE
+
+
+def test_the_folder_is_made(tmp_path):
+    with appending(tmp_path / "new" / "er" / "a.jsonl") as file:
+        write_line(file, LINES[0])
+    assert len(list(read_lines(tmp_path / "new" / "er" / "a.jsonl"))) == 1
+
+
+def test_stdout_gets_utf8_whatever_its_encoding(monkeypatch):
+    bytes_out = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(bytes_out, "latin-1"))
+    with appending(None) as file:
+        write_line(file, {"image": "猫.png"})
+    assert bytes_out.getvalue() == '{"image": "猫.png"}\n'.encode()
+
+
+def test_a_closed_stdout_has_no_reader(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(BrokenPipeError), appending(None):
+        pass
