@@ -15,3 +15,8 @@ class DataError(UserError):
 
 class CheckpointError(UserError):
     """A checkpoint does not fit the model, the tokenizer or this version of the library."""
+
+
+def one_line(error: BaseException) -> str:
+    """Return another library's message in one line, the error's kind where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__

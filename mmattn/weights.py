@@ -1,11 +1,17 @@
-"""Reading a file of weights without ever running code from it."""
+"""Files of weights, read without ever running code from them, and written without any."""
 
+import os
+import re
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mmattn.errors import CheckpointError
+
+SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
@@ -20,8 +26,6 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: no such file of weights")
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -32,6 +36,24 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise CheckpointError(f"{path}: holds no state dict, that is tensors by their names")
     return state
+
+
+def write_state_dict(state: dict[str, Tensor], path: Path) -> None:
+    """Write a .safetensors file, as readable to others as any file that this process writes.
+
+    No two of the tensors may share memory. Raises OSError where the disk refuses; safetensors tells
+    of that in an error of its own.
+    """
+    path.touch()
+    mode = path.stat().st_mode
+    try:
+        save_file(state, path, metadata={"format": "pt"})  # which makes it its owner's only
+    except SafetensorError as error:
+        number = SYSTEM_ERROR.search(str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+    path.chmod(mode)
 
 
 def load_exactly(

@@ -12,7 +12,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "mmattn"
 FLOORS = {
     "errors": 0,
     "batch": 0,
-    "files": 0,
+    "files": 1,
+    "json_file": 1,
     "initialisation": 1,
     "positions": 1,
     "taps": 1,
@@ -35,6 +36,7 @@ FLOORS = {
     "maps": 7,
     "architecture": 7,
     "data": 7,
+    "assembly": 8,
     "bundle": 8,
     "placement": 8,
     "tasks": 8,

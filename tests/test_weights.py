@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import resource
+import signal
 import zipfile
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mmattn.errors import CheckpointError
-from mmattn.weights import load_exactly, read_state_dict
+from mmattn.weights import load_exactly, read_state_dict, write_state_dict
 
 STATE = {"weight": torch.arange(6.0).view(2, 3), "bias": torch.ones(2)}
 
@@ -136,3 +138,16 @@ def test_weights_that_do_not_fit_are_refused_and_nothing_is_loaded(change, messa
     with pytest.raises(CheckpointError, match=f"here does not fit Linear: .*{message}"):
         load_exactly(layer, state, "here")
     assert torch.equal(layer.weight, before)
+
+
+def test_a_disk_that_refuses_is_an_error_of_the_system(tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            write_state_dict({"a": torch.zeros(10_000)}, tmp_path / "w.safetensors")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert caught.value.filename == str(tmp_path / "w.safetensors")

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from mmattn.data.backend import read_backend
 from mmattn.data.pieces import METASPACE, token_pieces
 from mmattn.errors import DataError
 
@@ -79,14 +80,7 @@ class CaptionTokenizer:
     @classmethod
     def load(cls, path: str | Path, special: SpecialIds | None = None):
         """Read a `tokenizer.json`. Raises DataError where it is missing or not a tokenizer."""
-        path = Path(path)
-        if not path.is_file():
-            raise DataError(f"{path}: no such file; a tokenizer is a tokenizer.json")
-        try:
-            backend = Tokenizer.from_file(str(path))
-        except Exception as error:  # tokenizers raises bare Exception
-            raise DataError(f"{path}: not a tokenizer.json ({error})") from None
-        return cls(backend, str(path), special)
+        return cls(read_backend(Path(path)), str(path), special)
 
     @property
     def vocab_size(self) -> int:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mmattn.bundle import Bundle
 from mmattn.errors import CheckpointError
-from mmattn.interop.hf_folder import read_json
+from mmattn.json_file import read_json
 
 READABLE = (
     "Hugging Face's VisionEncoderDecoderModel (ViT or DeiT and GPT-2) and "
@@ -31,7 +31,7 @@ def read_captioner(source: Path) -> Bundle:
     if not source.is_dir():
         raise CheckpointError(f"{source}: no such folder; what can be read are {READABLE}")
     if (source / "open_clip_config.json").is_file():
-        from mmattn.interop.open_clip_coca import read_coca
+        from mmattn.interop.open_clip.coca import read_coca
 
         return read_coca(source)
     if not (source / "config.json").is_file():
@@ -43,13 +43,13 @@ def read_captioner(source: Path) -> Bundle:
 
 
 def _read_hugging_face(source: Path) -> Bundle:
-    kind = read_json(source, "config.json").get("model_type")
+    kind = read_json(source / "config.json").get("model_type")
     if kind == "vision-encoder-decoder":
-        from mmattn.interop.encoder_decoder import read_encoder_decoder
+        from mmattn.interop.huggingface.encoder_decoder import read_encoder_decoder
 
         return read_encoder_decoder(source)
     if kind == "blip":
-        from mmattn.interop.blip import read_blip
+        from mmattn.interop.huggingface.blip import read_blip
 
         return read_blip(source)
     reason = REASONS.get(kind, "") if isinstance(kind, str) else ""

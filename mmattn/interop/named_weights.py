@@ -29,7 +29,8 @@ class NamedWeights:
         tensor = self.left.pop(name)
         if tuple(tensor.shape) != shape:
             raise CheckpointError(
-                f"{self.source}: {name} is {tuple(tensor.shape)}, but by config.json it is {shape}"
+                f"{self.source}: {name} is {tuple(tensor.shape)}, but by the configuration it is "
+                f"{shape}"
             )
         if not tensor.is_floating_point():
             raise CheckpointError(
@@ -48,6 +49,10 @@ class NamedWeights:
         """Cross off tensors that change no output, where they are there."""
         for name in names:
             self.left.pop(name, None)
+
+    def drop_below(self, *beginnings: str) -> None:
+        """Cross off all tensors whose names begin so: they change no output."""
+        self.drop(*(name for name in self.left if name.startswith(beginnings)))
 
     def refuse_rest(self) -> None:
         """Raise CheckpointError where a tensor was not used: the outputs would differ silently."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mmattn.backbones import create_timm_model
 from mmattn.blocks import BlockOptions
+from mmattn.interop.projections import projections
 from mmattn.patches import LinearPatches
 from mmattn.vision import VisionTransformer
 from mmattn.weights import load_exactly
@@ -197,9 +198,7 @@ def _translate_block(state: dict[str, Tensor]) -> dict[str, Tensor]:
     )
     for part in ("weight", "bias"):
         if f"attn.qkv.{part}" in state:
-            q, k, v = state.pop(f"attn.qkv.{part}").chunk(3)
-            ours[f"self_attention.to_q.{part}"] = q
-            ours[f"self_attention.to_kv.{part}"] = torch.cat([k, v])
+            ours |= projections("self_attention", part, *state.pop(f"attn.qkv.{part}").chunk(3))
     for old, new in (("ls1", "self_residual"), ("ls2", "mlp_residual")):
         if f"{old}.gamma" in state:
             ours[f"{new}.scale"] = state.pop(f"{old}.gamma")

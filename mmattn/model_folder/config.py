@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from mmattn.architecture import describe
@@ -12,9 +11,8 @@ from mmattn.captioner import Captioner
 from mmattn.data.preprocessing import Preprocessing
 from mmattn.data.tokenizer import SpecialIds
 from mmattn.decoding.options import DecodingOptions
-from mmattn.errors import CheckpointError, ConfigError
+from mmattn.errors import CheckpointError, ConfigError, one_line
 from mmattn.model_folder.layout import FORMAT, library_version
-from mmattn.model_folder.one_line import one_line
 from mmattn.model_folder.weights import DTYPES, MIXED
 
 TASK = "caption"
@@ -80,21 +78,6 @@ def without_origins(architecture: dict[str, Any]) -> dict[str, Any]:
         kept = {k: v for k, v in patches["options"].items() if not ORIGINS.fullmatch(k)}
         patches = {**patches, "options": kept}
     return {**architecture, "vision": {**architecture["vision"], "patches": patches}}
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """Return what a config.json says, of whatever format.
-
-    Raises:
-        CheckpointError: where it is no JSON file of named values.
-    """
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: cannot be read as JSON ({error})") from None
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{path}: holds a {type(config).__name__}, not named values")
-    return config
 
 
 def check_config(config: Mapping[str, Any], source: str) -> None:

@@ -7,11 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmattn.assembly import skeleton
 from mmattn.bundle import Bundle
 from mmattn.captioner import Captioner
 from mmattn.data.tokenizer import CaptionTokenizer, SpecialIds
-from mmattn.errors import CheckpointError, DataError
-from mmattn.files import write_whole
+from mmattn.errors import CheckpointError, DataError, one_line
+from mmattn.files import folder_written_whole, write_whole
+from mmattn.json_file import read_json
 from mmattn.model_folder.card import model_card
 from mmattn.model_folder.config import (
     check_config,
@@ -20,15 +22,11 @@ from mmattn.model_folder.config import (
     config_of,
     decoding_of,
     preprocessing,
-    read_config,
 )
 from mmattn.model_folder.layout import CARD, CONFIG, MANIFEST, TOKENIZER, VOUCHED, WEIGHTS
-from mmattn.model_folder.manifest import check_manifest, write_manifest
+from mmattn.model_folder.manifest import check_manifest, own_names, write_manifest
 from mmattn.model_folder.migrations import check_format, migrate
-from mmattn.model_folder.one_line import one_line
 from mmattn.model_folder.recognise import locate
-from mmattn.model_folder.replace import written_whole
-from mmattn.model_folder.skeleton import skeleton
 from mmattn.model_folder.weights import (
     DTYPES,
     copied,
@@ -36,9 +34,8 @@ from mmattn.model_folder.weights import (
     load_tensors,
     tensors_to_store,
     tied_parameters,
-    write_tensors,
 )
-from mmattn.weights import read_state_dict
+from mmattn.weights import read_state_dict, write_state_dict
 
 
 def write_folder(
@@ -68,13 +65,14 @@ def write_folder(
     config = config_of(bundle, dtype_name(tensors), tied)
     # What could not be read back is better known now.
     load_tensors(fitting(config, "the model"), tensors, tied, "the model")
-    with written_whole(Path(folder)) as place:
-        write_tensors(tensors, place / WEIGHTS)
+    folder = Path(folder).expanduser()
+    with folder_written_whole(folder, own_names(folder)) as place:
+        write_state_dict(tensors, place / WEIGHTS)
         write_whole(place / CONFIG, config_json(config))
         write_whole(place / TOKENIZER, bundle.tokenizer.to_json().encode())
         write_whole(place / CARD, model_card(bundle, config, results or {}).encode())
         write_manifest(place)
-    return Path(folder)
+    return folder
 
 
 def read_folder(
@@ -114,7 +112,7 @@ def read_stored(place: Path, vouched: set[str]) -> tuple[dict[str, Any], dict[st
             another version of the format.
     """
     require(place, vouched, (CONFIG,))
-    config = read_config(place / CONFIG)
+    config = read_json(place / CONFIG)
     check_format(config, str(place))
     require(place, vouched, VOUCHED)
     return migrate(config, read_state_dict(place / WEIGHTS))

@@ -6,10 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-from mmattn.errors import CheckpointError, ConfigError
+from mmattn.errors import CheckpointError, ConfigError, one_line
 from mmattn.model_folder.layout import MANIFEST, NAMES, library_version
 from mmattn.model_folder.manifest import check_manifest
-from mmattn.model_folder.one_line import one_line
 from mmattn.model_folder.recognise import locate
 
 # "name/name" in the letters that the hub allows.

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mmattn.errors import CheckpointError
-from mmattn.files import write_whole
+from mmattn.files import SHOWN, write_whole
 from mmattn.model_folder.layout import CARD, MANIFEST
 
 # No path leaves the folder with these letters, and nothing is hidden.
 NAME = re.compile(r"[\w-][\w.-]*")
-SHOWN = 4  # problems that a message lists
 
 
 class Entry(NamedTuple):
@@ -53,6 +52,16 @@ def read_manifest(folder: Path) -> dict[str, Entry]:
         if not NAME.fullmatch(name) or name in (CARD, MANIFEST):
             raise CheckpointError(f"{path}: {name!r} is no name of a file in this folder")
     return entries
+
+
+def own_names(folder: Path) -> set[str]:
+    """Return the names of a model folder's files, of whatever format; none of another folder."""
+    if not (folder / MANIFEST).is_file():
+        return set()
+    try:
+        return {*read_manifest(folder), CARD, MANIFEST}
+    except CheckpointError:
+        return set()
 
 
 def check_manifest(folder: Path, *, alone: bool = True) -> set[str]:

@@ -1,10 +1,10 @@
 """Which model folder a path means; of a folder that is something else, what it is."""
 
-import json
 from pathlib import Path
 from shlex import quote
 
 from mmattn.errors import CheckpointError, ConfigError
+from mmattn.json_file import read_json
 from mmattn.model_folder.layout import CONFIG, MANIFEST
 
 RUN_CONFIG, RUN_MODEL = "config.yaml", "model"
@@ -65,7 +65,6 @@ def importing(source: Path) -> str:
 def read_values(path: Path) -> dict[str, object]:
     """Return what a JSON file says, nothing where it is no JSON file of named values."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return read_json(path)
+    except CheckpointError:
         return {}
-    return values if isinstance(values, dict) else {}

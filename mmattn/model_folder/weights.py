@@ -1,12 +1,6 @@
 """model.safetensors: every tensor of a model once, of one floating type, all numbers finite."""
 
-import os
-import re
-from pathlib import Path
-
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mmattn.errors import CheckpointError, ConfigError
@@ -18,7 +12,6 @@ DTYPES = {
     "float16": torch.float16,
     "float64": torch.float64,
 }
-SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
 MIXED = "mixed"  # a model whose parts are of different types
 
 
@@ -83,23 +76,6 @@ def dtype_name(tensors: dict[str, Tensor]) -> str:
     found = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
     names = [name for name, dtype in DTYPES.items() if dtype in found]
     return names[0] if len(found) == len(names) == 1 else MIXED
-
-
-def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write a .safetensors file, as readable to others as any file that this process writes.
-
-    Raises OSError where the disk refuses; safetensors tells of that in an error of its own.
-    """
-    path.touch()
-    mode = path.stat().st_mode
-    try:
-        save_file(tensors, path, metadata={"format": "pt"})  # which makes it its owner's only
-    except SafetensorError as error:
-        number = SYSTEM_ERROR.search(str(error))
-        if number is None:
-            raise
-        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
-    path.chmod(mode)
 
 
 def load_tensors(

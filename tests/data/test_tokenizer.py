@@ -1,12 +1,14 @@
 import itertools
+import json
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
+from mmattn.data.backend import backend_errors
 from mmattn.data.tokenizer import BEGIN, END, PAD, CaptionTokenizer
-from mmattn.errors import DataError
+from mmattn.errors import CheckpointError, DataError
 from mmattn.maps.words import group_words
 
 CAPTIONS = ["latin small letter e with acute", "latin capital letter e", "été à l'œuvre 🙂"] * 3
@@ -142,6 +144,31 @@ def test_a_file_that_is_no_tokenizer_is_refused(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"not a tokenizer\.json"):
         CaptionTokenizer.load(path)
+
+
+def test_merges_that_make_no_token_are_refused(tmp_path):
+    """Of them the library panics, which is no Exception."""
+    whole = json.loads(Tokenizer(models.BPE()).to_str())
+    whole["model"] |= {"vocab": {PAD: 0, BEGIN: 1, END: 2, "a": 3, "b": 4}}
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(whole))
+    assert CaptionTokenizer.load(path).vocab_size == 5
+    whole["model"]["merges"] = [["a", "b"]]
+    path.write_text(json.dumps(whole))
+    with pytest.raises(DataError, match=r"tokenizer\.json: not a tokenizer\.json \(.+\)$"):
+        CaptionTokenizer.load(path)
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_who_ends_the_program_does_not_hear_of_tokenizers(kind):
+    with pytest.raises(kind), backend_errors("a tokenizer"):
+        raise kind
+
+
+def test_an_error_of_the_library_is_one_line_of_the_kind_that_is_wanted():
+    refused = pytest.raises(CheckpointError, match=r"^here: no vocabulary \(two lines\)$")
+    with refused, backend_errors("here: no vocabulary", CheckpointError):
+        raise Exception("two\n lines")
 
 
 def test_a_missing_file_is_named(tmp_path):

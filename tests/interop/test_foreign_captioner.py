@@ -11,12 +11,12 @@ from mmattn.errors import CheckpointError
 from mmattn.interop.foreign_captioner import read_captioner
 
 KINDS = [
-    ({"model_type": "blip"}, "config.json", "mmattn.interop.blip", "read_blip"),
-    ({}, "open_clip_config.json", "mmattn.interop.open_clip_coca", "read_coca"),
+    ({"model_type": "blip"}, "config.json", "mmattn.interop.huggingface.blip", "read_blip"),
+    ({}, "open_clip_config.json", "mmattn.interop.open_clip.coca", "read_coca"),
     (
         {"model_type": "vision-encoder-decoder"},
         "config.json",
-        "mmattn.interop.encoder_decoder",
+        "mmattn.interop.huggingface.encoder_decoder",
         "read_encoder_decoder",
     ),
 ]

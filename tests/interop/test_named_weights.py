@@ -29,6 +29,12 @@ def test_what_was_taken_is_gone_and_in_float32():
     weights.refuse_rest()
 
 
+def test_all_below_a_name_can_be_dropped():
+    weights = some_weights()
+    weights.drop_below("a.", "b.")
+    assert list(weights.left) == ["mask"]
+
+
 def test_the_state_dict_itself_is_left_alone():
     state = {"a": torch.ones(1)}
     NamedWeights(state, "a/folder").take("a", 1)
@@ -39,8 +45,8 @@ def test_the_state_dict_itself_is_left_alone():
     ("take", "message"),
     [
         (("b", 2), "a/folder: the weights lack b$"),
-        (("a.weight", 3, 2), r"a\.weight is \(2, 3\), but by config.json it is \(3, 2\)"),
-        (("a.bias", 2, 1), r"a\.bias is \(2,\), but by config.json it is \(2, 1\)"),
+        (("a.weight", 3, 2), r"a\.weight is \(2, 3\), but by the configuration it is \(3, 2\)"),
+        (("a.bias", 2, 1), r"a\.bias is \(2,\), but by the configuration it is \(2, 1\)"),
         (("mask", 4), r"mask is torch\.bool; quantised weights are not supported"),
     ],
 )

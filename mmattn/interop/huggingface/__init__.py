@@ -1,0 +1,1 @@
+"""Captioners in Hugging Face's layout, read and written without that library."""

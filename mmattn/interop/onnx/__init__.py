@@ -1,0 +1,1 @@
+"""Captioners of ours as ONNX files, for programs without torch."""

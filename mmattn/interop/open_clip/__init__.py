@@ -1,0 +1,1 @@
+"""open_clip's CoCa models, read without that library."""
