@@ -1,4 +1,4 @@
-"""Projections in any layout give the queries, keys and values that they gave where they came from."""
+"""Projections in any layout give the queries, keys and values that they gave at their source."""
 
 import pytest
 import torch
