@@ -174,6 +174,8 @@ def _opened(path: Path, max_pixels: int, max_bytes: int) -> Iterator[Image.Image
         raise
     except UnidentifiedImageError:
         raise DataError(_unknown(path)) from None
+    except PermissionError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}. Check its rights.") from error
     except Image.DecompressionBombError as error:
         raise DataError(
             f"{path} is too large: {error}; the limit here is {max_pixels:,} pixels. "
