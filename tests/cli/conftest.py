@@ -23,6 +23,21 @@ def composed(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="session")
+def small_run():
+    """Overrides that make the default configuration a run of seconds."""
+    return [
+        "data.source.fonts=[DejaVuSans,DejaVuSerif]",
+        "data.source.held_out_fonts=[DejaVuSans-Bold]",
+        "data.source.categories=[Lu]",
+        "model.vision.patches.dim=16",
+        "model.vision.patches.channels_out=[4,4]",
+        "model.text.dim=16",
+        "model.text.depth=1",
+        "model.text.context_dim=16",
+    ]
+
+
+@pytest.fixture(scope="session")
 def model(make_captioner, tmp_path_factory):
     """The folder of a small model."""
     from mmattn.model_folder.format import write_folder

@@ -15,27 +15,15 @@ from mmattn.cli.model_of_run import bundle_of_run, results_of_run, without_origi
 from mmattn.errors import CheckpointError, ConfigError, UserError
 from mmattn.model_folder.format import read_folder, write_folder
 
-SMALL = [
-    "data.source.fonts=[DejaVuSans,DejaVuSerif]",
-    "data.source.held_out_fonts=[DejaVuSans-Bold]",
-    "data.source.categories=[Lu]",
-    "model.vision.patches.dim=16",
-    "model.vision.patches.channels_out=[4,4]",
-    "model.text.dim=16",
-    "model.text.depth=1",
-    "model.text.context_dim=16",
-    "compile=true",
-]
-
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(tmp_path_factory, small_run):
     """Write a run directory whose data set is no longer there; return it, its task and data."""
     run = tmp_path_factory.mktemp("runs") / "run"
     (run / "checkpoints").mkdir(parents=True)
     schema.register()
     with initialize_config_dir(str(schema.config_dir()), version_base="1.3"):
-        config = compose("train", [f"paths.output_dir={run}", *SMALL])
+        config = compose("train", [f"paths.output_dir={run}", *small_run, "compile=true"])
     data = build(config.data, "data")
     data.read()
     config.model.text.vocab_size = data.tokenizer.vocab_size

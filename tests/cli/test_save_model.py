@@ -16,24 +16,13 @@ from mmattn.cli.build import build, build_task
 from mmattn.cli.save_model import save_model
 from mmattn.model_folder.format import read_folder
 
-SMALL = [
-    "data.source.fonts=[DejaVuSans,DejaVuSerif]",
-    "data.source.held_out_fonts=[DejaVuSans-Bold]",
-    "data.source.categories=[Lu]",
-    "model.vision.patches.dim=16",
-    "model.vision.patches.channels_out=[4,4]",
-    "model.text.dim=16",
-    "model.text.depth=1",
-    "model.text.context_dim=16",
-]
-
 
 @pytest.fixture(scope="module")
-def read():
+def read(small_run):
     """A configuration, and its data."""
     schema.register()
     with initialize_config_dir(str(schema.config_dir()), version_base="1.3"):
-        config = compose("train", ["paths.output_dir=nowhere", *SMALL])
+        config = compose("train", ["paths.output_dir=nowhere", *small_run])
     data = build(config.data, "data")
     data.read()
     config.model.text.vocab_size = data.tokenizer.vocab_size
