@@ -100,6 +100,7 @@ def ours(
     bundle: Bundle, image: ImageTokens, beams: int, listener: Callable[[], Listener] | None = None
 ) -> Decoded:
     """Decode 20 tokens."""
+    bundle.model.requires_grad_(False)  # as `mmattn.load` has it: packed weights are kept
     limits = Limits(bundle.tokenizer.begin_id, bundle.tokenizer.end_id, TOKENS)
     method = Greedy() if beams == 1 else BeamSearch(beams=beams)
     return method(bundle.model, image, limits, (), None if listener is None else listener())

@@ -197,7 +197,13 @@ _MADE: WeakKeyDictionary[TextTransformer, tuple[tuple, DecoderStep]] = WeakKeyDi
 
 
 def decoder_step(text: TextTransformer) -> DecoderStep:
-    """Return the decoder's step, made anew where a weight has changed since it was made."""
+    """Return the decoder's step, made anew where a weight has changed since it was made.
+
+    Of weights that are trained it is made anew each time: a fused optimiser changes them without
+    counting their version.
+    """
+    if any(p.requires_grad for p in text.parameters()):
+        return DecoderStep(text)
     state = tuple((p.data_ptr(), p._version) for p in text.parameters())
     state += (packs(text.head_weight), text.head_weight.dtype)
     made = _MADE.get(text)

@@ -34,7 +34,7 @@ class Pipeline:
         device: where it computes.
 
     Attributes:
-        model: the captioner itself, in evaluation mode.
+        model: the captioner itself, in evaluation mode; no weight of it asks for a gradient.
         tokenizer: of its captions.
         transform: uint8 RGB [3, h, w] -> the model's input [3, height, width].
         options: how captions are written where nothing else is asked for.
@@ -42,7 +42,7 @@ class Pipeline:
 
     def __init__(self, bundle: Bundle, device: torch.device | str = "cpu"):
         self.bundle, self.device = bundle, torch.device(device)
-        self.model = bundle.model.eval().to(self.device)
+        self.model = bundle.model.eval().requires_grad_(False).to(self.device)
         self.tokenizer = bundle.tokenizer
         self.transform = bundle.preprocessing.transform()
         self.options = DecodingOptions().changed(bundle.decoding)

@@ -128,3 +128,16 @@ def test_images_do_not_reach_each_other():
     length = one.tokens.shape[-1]
     assert torch.equal(tokens[2:3, :length], one.tokens[:, 0])
     torch.testing.assert_close(log_probs[2:3, :length], one.log_probs[:, 0], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_what_is_trained_is_what_decodes(fused):
+    model, images = make_captioner("learned"), make_images()
+    decode(model, images)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=0.1, fused=fused)
+    model(images, torch.zeros(len(images), 1, 3, dtype=torch.long)).square().mean().backward()
+    optimiser.step()
+    tokens, _ = decode(model, images)
+    for image, row in zip(images, tokens.tolist(), strict=True):
+        expected = [token for token, _ in plain_greedy(model, image)]
+        assert row[: len(expected)] == expected
