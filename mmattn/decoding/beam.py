@@ -10,9 +10,9 @@ from torch import Tensor
 from mmattn.batch import ImageTokens
 from mmattn.captioner import Captioner
 from mmattn.decoding.decoded import Decoded, Limits
-from mmattn.decoding.hypotheses import Beams, Finished, Hypothesis, picked, stacked
+from mmattn.decoding.hypotheses import Beams, Candidates, Finished, Hypothesis, stacked
 from mmattn.decoding.required import RequiredPhrases
-from mmattn.decoding.rules import Rule, obey
+from mmattn.decoding.rules import NEVER, Rule, obey
 from mmattn.decoding.stepper import Stepper
 from mmattn.errors import ConfigError
 from mmattn.taps import Listener
@@ -135,12 +135,11 @@ class _Search:
         groups = [Beams.start(images, self.size, device) for _ in range(options.groups)]
         parents = None
         for _ in range(self.limits.max_length):
-            logits = self.stepper.step(newest, parents).float()
-            total = logits.logsumexp(-1, keepdim=True)
-            counts = torch.zeros_like(logits[:, 0]) if options.diversity else None
+            log_probs = self.stepper.step(newest, parents).float().log_softmax(-1)
+            counts = torch.zeros_like(log_probs[:, 0]) if options.diversity else None
             for g, beams in enumerate(groups):
                 part = slice(g * self.size, (g + 1) * self.size)
-                groups[g] = self.advance(g, beams, logits[:, part], total[:, part], counts)
+                groups[g] = self.advance(g, beams, log_probs[:, part], counts)
                 if counts is not None:
                     going = groups[g].scores.isfinite().to(counts.dtype)
                     counts.scatter_add_(-1, groups[g].tokens[..., -1], going)
@@ -160,29 +159,29 @@ class _Search:
         self,
         group: int,
         beams: Beams,
-        logits: Float[Tensor, "A K V"],
-        total: Float[Tensor, "A K 1"],
+        log_probs: Float[Tensor, "A K V"],
         counts: Float[Tensor, "A V"] | None,
     ) -> Beams:
         """Choose what goes on in one group, and keep what ends."""
-        first, left = group * self.size, self.limits.max_length - beams.tokens.shape[-1] - 1
-        ranked = logits  # as good as log-probabilities to find the best of a row
-        if self.rules or counts is not None:
-            ranked = obey(self.rules, logits - total, beams.tokens) + total
-            ranked = ranked if counts is None else ranked - self.options.diversity * counts[:, None]
+        left = self.limits.max_length - beams.tokens.shape[-1] - 1
+        ranked = obey(self.rules, log_probs, beams.tokens)
+        if counts is not None:
+            ranked = ranked - self.options.diversity * counts[:, None]
         values, tokens = self.best_of_rows(ranked, beams, left)
         most = tokens.shape[-1]
-        values = (values - total + beams.scores[..., None]).flatten(1)
+        values = (values + beams.scores[..., None]).flatten(1)
         count = values.shape[1] if self.required else min(2 * self.size, values.shape[1])
         scores, best = values.topk(count, dim=-1)
-        rows, tokens = best // most, tokens.flatten(1).gather(1, best)
-        row = torch.arange(len(rows), device=rows.device)[:, None]
-        spoken = logits[row, rows, tokens] - total[row, rows, 0]
-        candidates = beams.extend(rows, tokens, spoken, scores, first)
+        parents, tokens = best // most, tokens.flatten(1).gather(1, best)
+        row = torch.arange(len(parents), device=parents.device)[:, None]
+        spoken = log_probs[row, parents, tokens]
+        candidates = Candidates(parents, tokens, spoken, scores)
         ends = tokens == self.limits.end_id
-        kept, going = self.shares(candidates, ends, left)
-        self.collect(group, candidates, kept)
-        following = picked(candidates, going, ends)
+        kept, going = self.shares(beams, candidates, ends, left)
+        self.collect(group, beams, candidates, kept)
+        # One that ended has no way on.
+        candidates = candidates._replace(scores=scores.masked_fill(ends, NEVER)).at(going)
+        following = beams.extend(candidates, first=group * self.size)
         self.close(group, following)
         return following
 
@@ -196,31 +195,39 @@ class _Search:
         return ranked.topk(most, dim=-1)
 
     def shares(
-        self, candidates: Beams, ends: Bool[Tensor, "A C"], left: int
+        self, beams: Beams, candidates: Candidates, ends: Bool[Tensor, "A C"], left: int
     ) -> tuple[Bool[Tensor, "A C"], Int[Tensor, "A K"]]:
         """Return which candidates are kept as captions, and the places of those that go on."""
         kept = ends if left else torch.ones_like(ends)
         if self.required:
-            scores, tokens = candidates.scores, candidates.tokens
-            return self.required.shares(scores, tokens, kept, self.size)
+            written = beams.extend(candidates).tokens
+            return self.required.shares(candidates.scores, written, kept, self.size)
         among = torch.arange(ends.shape[-1], device=ends.device) < self.size
         going = ends.to(torch.uint8).sort(dim=-1, stable=True).indices[:, : self.size]
         return kept & among & candidates.scores.isfinite(), going
 
-    def collect(self, group: int, candidates: Beams, kept: Bool[Tensor, "A C"]) -> None:
+    def collect(
+        self, group: int, beams: Beams, candidates: Candidates, kept: Bool[Tensor, "A C"]
+    ) -> None:
         """Keep the captions that ended, of images that are not done."""
-        length = candidates.tokens.shape[-1]
-        for place, rank in kept.nonzero().tolist():
-            image = self.ids[place]
-            if not self.done[image][group]:
-                self.finished[image][group].add(
-                    Hypothesis(
-                        float(candidates.scores[place, rank]) / length**self.options.length_penalty,
-                        tuple(candidates.tokens[place, rank].tolist()),
-                        tuple(candidates.log_probs[place, rank].tolist()),
-                        tuple(candidates.path[place, rank].tolist()),
-                    )
+        places = [
+            (place, rank)
+            for place, rank in kept.nonzero().tolist()
+            if not self.done[self.ids[place]][group]
+        ]
+        if not places:
+            return
+        ended = beams.extend(candidates, first=group * self.size)
+        length = ended.tokens.shape[-1]
+        for place, rank in places:
+            self.finished[self.ids[place]][group].add(
+                Hypothesis(
+                    float(ended.scores[place, rank]) / length**self.options.length_penalty,
+                    tuple(ended.tokens[place, rank].tolist()),
+                    tuple(ended.log_probs[place, rank].tolist()),
+                    tuple(ended.path[place, rank].tolist()),
                 )
+            )
 
     def close(self, group: int, following: Beams) -> None:
         """Find the images of which no caption that goes on will be among the best."""

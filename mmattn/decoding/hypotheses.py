@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mmattn.decoding.decoded import Decoded
@@ -46,24 +47,39 @@ class Beams:
             self.tokens[images], self.log_probs[images], self.path[images], self.scores[images]
         )
 
-    def extend(
-        self, rows: Tensor, token: Tensor, log_prob: Tensor, scores: Tensor, first: int
-    ) -> "Beams":
-        """Return captions that go on from `rows` [A, K'] with one more token each.
+    def extend(self, chosen: "Candidates", first: int = 0) -> "Beams":
+        """Return the captions that go on with one more token each.
 
         `first` is the place of this group's first row among all rows of an image.
         """
-        place = rows[..., None].expand(*rows.shape, self.tokens.shape[-1])
+        parents = chosen.parents
+        place = parents[..., None].expand(*parents.shape, self.tokens.shape[-1])
 
         def longer(x: Tensor, newest: Tensor) -> Tensor:
             return torch.cat([x.gather(1, place), newest[..., None]], -1)
 
         return Beams(
-            longer(self.tokens, token),
-            longer(self.log_probs, log_prob),
-            longer(self.path, rows + first),
-            scores,
+            longer(self.tokens, chosen.tokens),
+            longer(self.log_probs, chosen.log_probs),
+            longer(self.path, parents + first),
+            chosen.scores,
         )
+
+
+class Candidates(NamedTuple):
+    """Ways to go on: the row to go on from, and the token that follows, with its log-probability.
+
+    The scores are those of the captions that come of it.
+    """
+
+    parents: Int[Tensor, "A C"]
+    tokens: Int[Tensor, "A C"]
+    log_probs: Float[Tensor, "A C"]
+    scores: Float[Tensor, "A C"]
+
+    def at(self, places: Int[Tensor, "A K"]) -> "Candidates":
+        """Return some of them."""
+        return Candidates(*(x.gather(1, places) for x in self))
 
 
 @dataclass
@@ -84,17 +100,6 @@ class Finished:
         if len(self.found) < self.most:
             return False
         return early_stopping or best_possible <= self.found[-1].score
-
-
-def picked(candidates: Beams, chosen: Int[Tensor, "A K"], ends: Bool[Tensor, "A C"]) -> Beams:
-    """Return the chosen candidates; one that ended has no way on."""
-    deep = chosen[..., None].expand(*chosen.shape, candidates.tokens.shape[-1])
-    return Beams(
-        candidates.tokens.gather(1, deep),
-        candidates.log_probs.gather(1, deep),
-        candidates.path.gather(1, deep),
-        candidates.scores.masked_fill(ends, float("-inf")).gather(1, chosen),
-    )
 
 
 def stacked(

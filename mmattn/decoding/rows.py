@@ -50,17 +50,15 @@ def write_rows(
             scores = obey(rules, logits, past)
             check_left(scores, going, step)
         chosen = choose(scores, stepper.images, step)
-        log_prob = logits.gather(-1, chosen[..., None])[..., 0] - logits.logsumexp(-1)
-        newest = chosen.where(going, end_id)
-        steps.append(_Step(stepper.images, newest, log_prob.where(going, 0.0)))
-        going = newest != end_id
-        left = going.any(-1)
-        count = int(left.sum())
-        if not count:
+        log_prob = logits.log_softmax(-1).gather(-1, chosen[..., None])[..., 0]
+        steps.append(_Step(stepper.images, chosen, log_prob))
+        newest, going = chosen, going & (chosen != end_id)
+        if not int(going.sum()):
             break
         if rules:
             past = torch.cat([past, newest[..., None]], -1)
-        if 2 * count <= len(left):  # copying what is left has its price, too
+        left = going.any(-1)
+        if 2 * int(left.sum()) <= len(left):  # copying what is left has its price, too
             places = left.nonzero()[:, 0]
             stepper.keep(places)
             newest, going, past = newest[places], going[places], past[places]
@@ -68,7 +66,10 @@ def write_rows(
 
 
 class _Step(NamedTuple):
-    """What one step wrote: a token for each row of the images that were computed."""
+    """What one step wrote: a token for each row of the images that were computed.
+
+    A row that has ended writes on, for nobody, as long as another one of its image does not.
+    """
 
     images: Int[Tensor, "A"]
     tokens: Int[Tensor, "A K"]
@@ -85,6 +86,9 @@ def _ranked(
     for place, step in enumerate(steps):
         tokens[step.images, :, place] = step.tokens
         log_probs[step.images, :, place] = step.log_probs
+    ends = tokens == end_id
+    after = ends.cumsum(-1) - ends.long() > 0
+    tokens, log_probs = tokens.masked_fill(after, end_id), log_probs.masked_fill(after, 0.0)
     lengths = (tokens != end_id).sum(-1).add(1).clamp(max=len(steps))
     scores = log_probs.sum(-1) / lengths
     order = torch.arange(rows, device=device).expand(images, rows)

@@ -11,17 +11,19 @@ from typing import cast
 from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from mmattn.attention import Attention, KeyValues, attend
+from mmattn.attention import Attention, KeyValues
 from mmattn.blocks import ACTIVATIONS, Block, Residual
-from mmattn.decoding.products import Product, packs, product
+from mmattn.decoding.products import Product, on_cpu, packs, product
 from mmattn.positions import Rotation, rotate, text_rotation
 from mmattn.text import TextTransformer
 
 Map = Callable[[Tensor], Tensor]
-MANY = 4  # images from which on `attend_step` leaves the fused kernel
+# `attend_step` leaves torch's fused kernel for at most so many queries of at least so many numbers.
+FEW, LARGE = 8, 1 << 17
 
 
 class OwnStep:
@@ -43,7 +45,7 @@ class OwnStep:
     ) -> tuple[Float[Tensor, "B H K W"], Float[Tensor, "2 B G K W"]]:
         """Return the queries of the rows of each image, and their new keys and values."""
         a = self.attention
-        q, kv = self.joint(self.before(x)).split(self.split, -1)
+        q, kv = self.joint(self.before(x)).split_with_sizes(self.split, -1)
         q = q.view(images, -1, a.heads, a.head_dim).transpose(1, 2)
         kv = kv.view(images, -1, 2, a.kv_heads, a.head_dim).permute(2, 0, 3, 1, 4)
         if rotation is None and isinstance(a.k_norm, nn.Identity):
@@ -64,6 +66,27 @@ class AcrossStep:
         self.query, self.out = product_of(attention.to_q), product_of(attention.to_out)
         self.before = before(block, block.cross_norm)
         self.after = after(block, block.cross_residual, block.cross_norm)
+
+    def memory(self, context: Float[Tensor, "B S C"]) -> KeyValues:
+        """Return the keys and values of images, those of a head in one piece.
+
+        They are read at every step, and so as fast as memory allows. On a CPU each head's are
+        projected to where they stay: putting them there afterwards takes as long again.
+        """
+        a = self.attention
+        weight, bias = a.to_kv.weight.detach(), a.to_kv.bias
+        if bias is None or not on_cpu(context, torch.float32):
+            return KeyValues(*(x.contiguous() for x in a.kv(context)))
+        context = a.context_norm(context)
+        batch, length, width = context.shape
+        heads = weight.view(2, a.kv_heads, a.head_dim, width).transpose(2, 3)
+        biases = bias.detach().view(2, a.kv_heads, 1, a.head_dim)
+        kv = context.new_empty(2, batch, a.kv_heads, length, a.head_dim)
+        for part, head, added in zip(kv, heads, biases, strict=True):
+            for image, of_image in zip(context, part, strict=True):
+                image = image.expand(a.kv_heads, length, width)
+                torch.baddbmm(added, image, head, out=of_image)
+        return KeyValues(a.k_norm(kv[0]), kv[1])
 
     def project(self, x: Float[Tensor, "R D"], images: int) -> Float[Tensor, "B H K W"]:
         """Return the queries of the rows of each image."""
@@ -108,6 +131,11 @@ class DecoderStep:
         self.blocks = [BlockStep(block) for block in cast("list[Block]", list(text.blocks))]
         self.norm = norm_of(text.norm)
         self.head = product(text.head_weight, text.head_bias)
+
+    def memory(self, context: Float[Tensor, "B S C"]) -> list[KeyValues | None]:
+        """Return `TextTransformer.memory`, as the steps read it fastest."""
+        across = (block.across for block in self.blocks)
+        return [None if one is None else one.memory(context) for one in across]
 
     def embed(self, tokens: Int[Tensor, "B K"], place: int) -> Float[Tensor, "R D"]:
         """Return the embeddings of tokens that all stand at one place of their texts."""
@@ -156,23 +184,24 @@ def after(block: Block, residual: nn.Module, norm: nn.Module) -> Callable[[Tenso
 
 
 def attend_step(
-    q: Float[Tensor, "B H K W"],
-    kv: KeyValues,
-    mask: Bool[Tensor, "..."] | None = None,
+    q: Float[Tensor, "B H K W"], kv: KeyValues, mask: Float[Tensor, "B 1 K S"] | None = None
 ) -> Float[Tensor, "B H K W"]:
-    """Return what `attend` does.
+    """Return what `attend` does; the mask is added to the scores.
 
-    The fused CPU kernel is made for many queries: for the single one of each of many images two
-    plain products read keys and values twice as fast.
+    The fused CPU kernel is made for many queries: for the few of each image two plain products
+    read large keys and values up to twice as fast.
     """
     k, v = kv
     batch, heads, rows, width = q.shape
-    single = rows == 1 and mask is None and heads == k.shape[1] and k.is_contiguous()
-    if not (single and batch >= MANY and q.device.type == "cpu" and q.dtype == torch.float32):
-        return attend(q, k, v, mask)
+    few = rows <= FEW and mask is None and heads == k.shape[1]
+    near = k.is_contiguous() and on_cpu(q, torch.float32, torch.bfloat16)
+    if not (few and near and k.numel() >= LARGE):
+        grouped = heads != k.shape[1]
+        mask = None if mask is None else mask.to(q.dtype)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=grouped)
     q, k, v = (x.reshape(batch * heads, -1, width) for x in (q, k, v))
-    weights = torch.bmm(q, k.transpose(1, 2)).mul_(width**-0.5).softmax(-1)
-    return torch.bmm(weights, v).view(batch, heads, rows, width)
+    scores = torch.baddbmm(q.new_empty(()), q, k.transpose(1, 2), beta=0, alpha=width**-0.5)
+    return torch.bmm(scores.softmax(-1), v).view(batch, heads, rows, width)
 
 
 def gated(x: Float[Tensor, "R I"]) -> Float[Tensor, "R half"]:
@@ -202,9 +231,10 @@ def decoder_step(text: TextTransformer) -> DecoderStep:
     Of weights that are trained it is made anew each time: a fused optimiser changes them without
     counting their version.
     """
-    if any(p.requires_grad for p in text.parameters()):
+    parameters = list(text.parameters())
+    if any(p.requires_grad for p in parameters):
         return DecoderStep(text)
-    state = tuple((p.data_ptr(), p._version) for p in text.parameters())
+    state = tuple((p.data_ptr(), p._version) for p in parameters)
     state += (packs(text.head_weight), text.head_weight.dtype)
     made = _MADE.get(text)
     if made is None or made[0] != state:

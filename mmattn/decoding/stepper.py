@@ -1,12 +1,13 @@
 """One token further, for several rows of every image: the decoder's step, and the loop's cache."""
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from mmattn.attention import KeyValues, attend
+from mmattn.attention import KeyValues
 from mmattn.batch import ImageTokens
 from mmattn.captioner import Captioner
+from mmattn.decoding.rules import NEVER
 from mmattn.decoding.step import attend_step, decoder_step
 from mmattn.taps import AttentionCall, Listener, Tap
 
@@ -19,8 +20,8 @@ class Stepper:
     one buffer, and a mask says which of it is a row's own past. A row may go on from any other
     (`parents`), and nothing is copied.
 
-    For maps, only queries are kept while decoding: `report` computes the weights of the captions
-    that were chosen in the end, and of no other.
+    For maps, only what the calls of attention had is kept while decoding: `report` tells of those
+    that wrote the captions which were chosen in the end, and of no other.
 
     Args:
         model: the captioner, in evaluation mode.
@@ -39,19 +40,19 @@ class Stepper:
         listener: Listener | None = None,
     ):
         self.decoder, self.rows, self.length = decoder_step(model.text), rows, 0
-        # Read at every step: in one piece for each head, that is as fast as memory allows.
-        self.memory = [
-            kv and KeyValues(*(x.contiguous() for x in kv)) for kv in model.memory(image)
-        ]
+        self.memory = self.decoder.memory(image.tokens)
         batch, device = len(image.tokens), image.tokens.device
         self.images = torch.arange(batch, device=device)  # whose rows are still computed
         self.max_length = max_length
         # By layer [2, B, G, T·K, W]: the keys and values of what all rows wrote.
         self.cache: dict[int, Tensor] = {}
-        self.seen = torch.zeros(batch, rows, max_length * rows, dtype=torch.bool, device=device)
-        self.own = torch.eye(rows, dtype=torch.bool, device=device)
+        # What is added to a row's scores: 0 where it may look, else -inf.
+        self.seen = torch.full((batch, rows, max_length * rows), NEVER, device=device)
+        self.own = torch.eye(rows, device=device).log()
         self._all_memory = self.memory
-        self._queries: dict[int, Tensor] = {}  # by layer that is listened to
+        self._computed: list[Tensor] = []  # the images of each step
+        # By layer that is listened to, the queries and outputs of each step, [A, H, K, W].
+        self._calls: dict[int, list[tuple[Tensor, Tensor]]] = {}
         self.taps: dict[int, Tap] = {}
         if listener is not None:
             found = {i: listener.at("text", i).tap("cross") for i in model.text.cross_layers}
@@ -78,6 +79,7 @@ class Stepper:
                 x = block.across.join(x, self._across(layer, q))
             x = block.mlp(x)
         self.length += 1
+        self._computed.append(self.images)
         return self.decoder.logits(x).view(images, self.rows, -1)
 
     def keep(self, images: Int[Tensor, "A"]) -> None:
@@ -92,18 +94,34 @@ class Stepper:
         `paths[b, n, t]` is the row of step t that wrote token t of caption n. The call is that of
         one teacher-forced pass over the captions: N·T query rows for each image.
         """
-        rows = torch.arange(len(paths), device=paths.device)[:, None, None]
-        times = torch.arange(paths.shape[-1], device=paths.device).expand_as(paths)
+        if not self.taps:
+            return
+        of_image = self._places()[:, None, : paths.shape[-1]].expand_as(paths)
+
+        def chosen(calls: tuple[Tensor, ...]) -> Float[Tensor, "B H NT K"]:
+            return torch.cat(calls)[of_image, :, paths].flatten(1, 2).transpose(1, 2)
+
         for layer, tap in self.taps.items():
             kv = self._all_memory[layer]
             assert kv is not None
-            q = self._queries[layer][rows, times, paths].flatten(1, 2).transpose(1, 2)
-            tap.record(AttentionCall(q, *kv, attend(q, *kv)))  # q: [B, H, N·T, K]
+            q, out = (chosen(calls) for calls in zip(*self._calls[layer], strict=True))
+            tap.record(AttentionCall(q, *kv, out))
+
+    def _places(self) -> Int[Tensor, "B T"]:
+        """Return where each step has each image, if all steps' images stand one after another."""
+        images, start = len(self._computed[0]), 0
+        places = torch.zeros(images, len(self._computed), dtype=torch.long, device=self.seen.device)
+        for step, computed in enumerate(self._computed):
+            places[computed, step] = torch.arange(
+                start, start + len(computed), device=places.device
+            )
+            start += len(computed)
+        return places
 
     def _mask(
         self, parents: Int[Tensor, "B K"] | None, start: int, end: int
-    ) -> Bool[Tensor, "B 1 K end"] | None:
-        """Return what each row may see of what all rows of its image wrote, None for everything."""
+    ) -> Float[Tensor, "B 1 K end"] | None:
+        """Return what hides from each row what its image's other rows wrote; None: nothing does."""
         if self.rows == 1:
             return None
         if parents is not None:
@@ -119,16 +137,15 @@ class Stepper:
             _, batch, heads, _, width = new.shape
             self.cache[layer] = new.new_zeros(2, batch, heads, self.max_length * self.rows, width)
         cache = self.cache[layer]
-        cache[:, :, :, start:end] = new
-        return KeyValues(*cache[:, :, :, :end].unbind(0))
+        cache.narrow(3, start, end - start).copy_(new)
+        written = cache.narrow(3, 0, end)
+        return KeyValues(written[0], written[1])
 
     def _across(self, layer: int, q: Float[Tensor, "B H K W"]) -> Float[Tensor, "B H K W"]:
-        """Attend to the image; keep the queries as [B, T, K, H, W] of all images."""
+        """Attend to the image, and keep what a listener wants to know."""
         kv = self.memory[layer]
         assert kv is not None
+        out = attend_step(q, kv)
         if layer in self.taps:
-            if layer not in self._queries:
-                shape = (len(q), self.max_length, self.rows, q.shape[1], q.shape[3])
-                self._queries[layer] = q.new_zeros(shape)
-            self._queries[layer][self.images, self.length] = q.transpose(1, 2)
-        return attend_step(q, kv)
+            self._calls.setdefault(layer, []).append((q, out))
+        return out
