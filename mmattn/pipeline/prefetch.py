@@ -4,7 +4,10 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
+from threading import Barrier
 from typing import NamedTuple
+
+import torch
 
 from mmattn.errors import DataError
 from mmattn.pipeline.pictures import Picture, Unreadable
@@ -53,7 +56,7 @@ def ready(
             failed.set_exception(error)
             yield failed
 
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="mmattn-picture")
+    pool = serial_threads(threads)
     coming = submitted()
     waiting: deque[Future[Prefetched]] = deque()
     try:
@@ -64,6 +67,28 @@ def ready(
             yield done.result()
     finally:  # also where the reader goes away, or Ctrl-C comes
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def serial_threads(count: int) -> ThreadPoolExecutor:
+    """Return a pool of threads, in each of which torch computes with that thread alone.
+
+    OpenMP would give each of them a team of its own. With more threads in teams than there are
+    cores, those that compute the model sleep between any two of its many short loops instead of
+    waiting awake, and the model takes half as long again (width 192, 2 cores).
+    """
+    threads, ready = torch.get_num_threads(), Barrier(count + 1)
+
+    def compute_alone() -> None:
+        torch.get_num_threads()  # a thread's first question to torch sets the number for all
+        torch.set_num_threads(1)
+        ready.wait()
+
+    pool = ThreadPoolExecutor(count, "mmattn-picture", initializer=compute_alone)
+    for _ in range(count):  # none is idle before all have begun: each begins another
+        pool.submit(int)
+    ready.wait()
+    torch.set_num_threads(threads)  # what is not a thread's own, which is the number in MKL
+    return pool
 
 
 def batched(stream: Iterable[Prefetched], size: int) -> Iterator[list[Prefetched]]:

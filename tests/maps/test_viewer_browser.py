@@ -421,9 +421,7 @@ def test_kinds_and_comparisons(viewer, tmp_path):
     for tab, cells in (("words", 4), ("table", 16), ("text", 16)):
         viewer.page.click(f"#tab-{tab}")
         found = {"words": ".word-cell canvas", "table": ".figures button", "text": ".matrix td"}
-        viewer.settled()
-        count = viewer.page.locator(f"#panel {found[tab]}").count()
-        assert count == cells + (tab == "text"), tab
+        viewer.count(f"#panel {found[tab]}", cells + (tab == "text"))
 
 
 def test_help_opens_and_closes_by_key(viewer, example):

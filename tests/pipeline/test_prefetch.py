@@ -10,7 +10,7 @@ import torch
 
 from mmattn.errors import DataError
 from mmattn.pipeline.pictures import Picture, Unreadable
-from mmattn.pipeline.prefetch import Ready, batched, ready
+from mmattn.pipeline.prefetch import Ready, batched, ready, serial_threads
 from mmattn.pipeline.preparation import Prepared
 
 
@@ -172,3 +172,15 @@ def test_batches_are_full_and_bad_pictures_do_not_count(bad, size, batches):
 def test_bad_pictures_do_not_wait_for_a_full_batch_for_ever():
     sizes = [len(batch) for batch in batched(stream(range(1, 30), 30), 2)]
     assert max(sizes) == 8
+
+
+def test_torch_computes_alone_in_a_reading_thread_and_as_before_elsewhere():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with serial_threads(3) as pool:
+            found = [pool.submit(torch.get_num_threads) for _ in range(9)]
+            assert {one.result() for one in found} == {1}
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
