@@ -3,17 +3,19 @@
     uv run python benchmarks/decode.py small        # width 192, 4 layers, against Hugging Face
     uv run python benchmarks/decode.py base         # GPT-2 base, against Hugging Face and the bound
     uv run python benchmarks/decode.py bf16         # GPT-2 base in bfloat16 against our float32
+    uv run python benchmarks/decode.py agreement --run RUN    # captions of a trained model in both
     uv run python benchmarks/decode.py coca         # CoCa ViT-B/32 against open_clip's own loop
     uv run python benchmarks/decode.py folder PHOTOS   # files against pictures that are in memory
 
-Every model has random weights. A decoder's cost is that of 20 tokens from encoded images on, the
-projection of the image's keys and values included; the encoder is left out. Hugging Face's
+Every model but RUN has random weights. A decoder's cost is that of 20 tokens from encoded images
+on, the projection of the image's keys and values included; the encoder is left out. Hugging Face's
 `generate` and ours read the same folder. The bound of a token at batch 1 is the time to read every
 weight of the decoder once, measured as their sum. Times are medians of interleaved runs.
 """
 
 import argparse
 import json
+import operator
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -25,9 +27,11 @@ import torch
 from timing import interleaved
 from tokenizers import Tokenizer, models
 
+import mmattn
 from mmattn.batch import ImageTokens
 from mmattn.bundle import Bundle
 from mmattn.captioner import Captioner
+from mmattn.cli.load_run import load_run
 from mmattn.decoding.beam import BeamSearch
 from mmattn.decoding.decoded import Decoded, Limits
 from mmattn.decoding.greedy import Greedy
@@ -154,8 +158,8 @@ def read_all(model: Captioner) -> None:
         parameter.sum()
 
 
-def half_precision(repeats: int, images: int) -> None:
-    """Print bfloat16 beside float32, and how many captions agree."""
+def half_precision(repeats: int) -> None:
+    """Print bfloat16 beside float32."""
     with tempfile.TemporaryDirectory() as scratch:
         save_hugging_face(Path(scratch), "base")
         full, half = (read_captioner(Path(scratch)) for _ in range(2))
@@ -172,14 +176,21 @@ def half_precision(repeats: int, images: int) -> None:
             f"  {size} images, {beams} beams: float32 {times['float32']:.2f} ms/token, bfloat16 "
             f"{times['bfloat16']:.2f} = {times['float32'] / times['bfloat16']:.2f} x"
         )
-    image = encoded(full.model, images)
-    rounded = image._replace(tokens=image.tokens.bfloat16())
-    one, other = ours(full, image, 1).tokens[:, 0], ours(half, rounded, 1).tokens[:, 0]
-    whole, first = (one == other).all(-1).float().mean(), (one == other)[:, 0].float().mean()
-    print(
-        f"  {images} greedy captions of {TOKENS} random tokens: {whole:.0%} agree whole, "
-        f"{first:.0%} in the first token"
-    )
+
+
+def agreement(run: Path, images: int) -> None:
+    """Print how many captions of a trained model's test images are the same in bfloat16."""
+    data = load_run(run).data
+    sides = [mmattn.load(run, dtype=dtype) for dtype in ("float32", "bfloat16")]
+    for name, dataset in data.splits.test.items():
+        count = min(images, len(dataset))
+        pictures = [dataset.image(i) for i in range(count)]
+        for beams in (1, 4):
+            one, other = (
+                [caption.text for caption in side.caption(pictures, beams=beams)] for side in sides
+            )
+            same = sum(map(operator.eq, one, other)) / count
+            print(f"  {name}, {beams} beams: {same:.1%} of {count} captions are the same")
 
 
 def against_open_clip(repeats: int) -> None:
@@ -246,10 +257,11 @@ def from_files(folder: Path, size: str, count: int, repeats: int, batch_size: in
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("what", choices=["small", "base", "bf16", "coca", "folder"])
+    parser.add_argument("what", choices=["small", "base", "bf16", "agreement", "coca", "folder"])
     parser.add_argument("photos", type=Path, nargs="?", help="folder: of images")
     parser.add_argument("--size", choices=SIZES, default="base", help="folder: of the model")
-    parser.add_argument("--images", type=int, default=64, help="bf16: captions that are compared")
+    parser.add_argument("--run", type=Path, help="agreement: a trained model's run directory")
+    parser.add_argument("--images", type=int, default=1000, help="agreement: the most of a set")
     parser.add_argument("--count", type=int, default=1000, help="folder: how many photos")
     parser.add_argument("--batch-size", type=int, default=8, help="folder: of both sides")
     parser.add_argument("--threads", type=int, default=2)
@@ -261,7 +273,11 @@ def main() -> None:
     if arguments.what in SIZES:
         against_hugging_face(arguments.what, arguments.repeats)
     elif arguments.what == "bf16":
-        half_precision(arguments.repeats, arguments.images)
+        half_precision(arguments.repeats)
+    elif arguments.what == "agreement":
+        if arguments.run is None:
+            parser.error("agreement needs --run")
+        agreement(arguments.run, arguments.images)
     elif arguments.what == "coca":
         against_open_clip(arguments.repeats)
     elif arguments.photos is None:
