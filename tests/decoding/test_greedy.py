@@ -137,7 +137,9 @@ def test_what_is_trained_is_what_decodes(fused):
     optimiser = torch.optim.AdamW(model.parameters(), lr=0.1, fused=fused)
     model(images, torch.zeros(len(images), 1, 3, dtype=torch.long)).square().mean().backward()
     optimiser.step()
-    tokens, _ = decode(model, images)
-    for image, row in zip(images, tokens.tolist(), strict=True):
-        expected = [token for token, _ in plain_greedy(model, image)]
-        assert row[: len(expected)] == expected
+    tokens, log_probs = decode(model, images)
+    for image, row, log_prob in zip(images, tokens.tolist(), log_probs.tolist(), strict=True):
+        expected = plain_greedy(model, image)
+        assert row[: len(expected)] == [token for token, _ in expected]
+        found = log_prob[: len(expected)]
+        assert found == pytest.approx([float(one) for _, one in expected], abs=1e-4)
