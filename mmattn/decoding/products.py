@@ -18,8 +18,8 @@ Product = Callable[[Float[Tensor, "R I"]], Float[Tensor, "R O"]]
 # Fewer are filled up with zeros: 1 row takes 1.3 times as long as 4 (2 cores, GPT-2 base).
 ROWS = 4
 LEAST = 1 << 18  # numbers in a weight that is worth packing
-MODERATE = 3 << 18  # numbers up to which a few rows are `of_few_rows`
-FEW = 4
+MODERATE = 3 << 18  # numbers below which the product `of_few_rows` is the faster one
+FEW = 4  # rows
 
 
 def packs(weight: Tensor) -> bool:

@@ -76,18 +76,24 @@ def serial_threads(count: int) -> ThreadPoolExecutor:
     cores, those that compute the model sleep between any two of its many short loops instead of
     waiting awake, and the model takes half as long again (width 192, 2 cores).
     """
-    threads, ready = torch.get_num_threads(), Barrier(count + 1)
+    threads, begun = torch.get_num_threads(), Barrier(count + 1)
 
     def compute_alone() -> None:
         torch.get_num_threads()  # a thread's first question to torch sets the number for all
         torch.set_num_threads(1)
-        ready.wait()
+        begun.wait()
 
     pool = ThreadPoolExecutor(count, "mmattn-picture", initializer=compute_alone)
-    for _ in range(count):  # none is idle before all have begun: each begins another
-        pool.submit(int)
-    ready.wait()
-    torch.set_num_threads(threads)  # what is not a thread's own, which is the number in MKL
+    try:
+        for _ in range(count):  # none is idle before all have begun: each begins another
+            pool.submit(int)
+        begun.wait()
+    except BaseException:  # Ctrl-C, too: nobody waits for the others for ever
+        begun.abort()
+        pool.shutdown(wait=False)
+        raise
+    finally:
+        torch.set_num_threads(threads)  # what is not a thread's own, which is the number in MKL
     return pool
 
 

@@ -3,6 +3,7 @@
 import gc
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -184,3 +185,21 @@ def test_torch_computes_alone_in_a_reading_thread_and_as_before_elsewhere():
             assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_threads_that_cannot_all_begin_are_let_go(monkeypatch):
+    before, submit = torch.get_num_threads(), ThreadPoolExecutor.submit
+
+    def interrupted(pool, *arguments):
+        if pool._threads:
+            raise KeyboardInterrupt
+        return submit(pool, *arguments)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        serial_threads(2)
+    assert torch.get_num_threads() == before
+    deadline = time.monotonic() + 10
+    while threads() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not threads()
