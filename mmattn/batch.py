@@ -7,8 +7,8 @@ of one head · L layers · V vocabulary · W words.
 Masks are boolean and True means "may attend"; `valid` is True on real tokens.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -83,3 +83,64 @@ class CaptionBatch:
             labels[b, 0, : len(ids)] = written
         tokens, labels = tokens.to(self.images.device), labels.to(self.images.device)
         return replace(self, tokens=tokens, labels=labels, valid=labels != IGNORE)
+
+
+@dataclass  # not frozen: see `CaptionBatch`
+class LabelBatch:
+    """Examples of images, a text, or both, with their labels.
+
+    `images` are the U different images of the batch, pixels or cached features, None without any;
+    `image_rows` says which M of them each example has, in order (any number where it has none), and
+    `image_valid` which of these there are, None for all. `tokens` begin with the begin token and
+    are padded on the right; a text that is missing is the begin token alone. `missing` names the
+    examples without an image and those without a text. `word_starts` is the place of the first
+    token of each word, where words have labels.
+
+    `targets` has one entry a head: classes [B] or, of words, [B, W], with `IGNORE` where there is
+    no label and -1 for one that is no class; or scores [B, classes].
+    """
+
+    keys: tuple[str, ...]
+    images: Float[Tensor, "U C height width"] | None
+    image_rows: Int[Tensor, "B M"]
+    image_valid: Bool[Tensor, "B M"] | None
+    tokens: Int[Tensor, "B T"]
+    valid: Bool[Tensor, "B T"]
+    targets: dict[str, Tensor]
+    word_starts: Int[Tensor, "B W"] | None = None
+    missing: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    cached: bool = False
+
+    def to(self, device: torch.device | str) -> "LabelBatch":
+        """Return the batch with its tensors on `device`."""
+
+        def moved(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.to(device, non_blocking=True)
+
+        names = ("images", "image_rows", "image_valid", "tokens", "valid", "word_starts")
+        targets = {
+            head: target.to(device, non_blocking=True) for head, target in self.targets.items()
+        }
+        return replace(
+            self, targets=targets, **{name: moved(getattr(self, name)) for name in names}
+        )
+
+    def select(self, chosen: Sequence[int]) -> "LabelBatch":
+        """Return the batch of some of the examples; their images are those of this batch."""
+        rows = list(chosen)
+
+        def picked(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor[rows]
+
+        places = {row: place for place, row in enumerate(rows)}
+        names = ("image_rows", "image_valid", "tokens", "valid", "word_starts")
+        return replace(
+            self,
+            keys=tuple(self.keys[b] for b in rows),
+            targets={head: target[rows] for head, target in self.targets.items()},
+            missing={
+                what: tuple(places[b] for b in of if b in places)
+                for what, of in self.missing.items()
+            },
+            **{name: picked(getattr(self, name)) for name in names},
+        )

@@ -13,6 +13,9 @@ from mmattn.attention import Attention, KeyValues, make_norm
 from mmattn.positions import Rotation
 from mmattn.taps import Scope
 
+# (number of a block, what it would be given) -> what it is given
+BeforeBlock = Callable[[int, Tensor], Tensor]
+
 
 @dataclass(frozen=True)
 class BlockOptions:

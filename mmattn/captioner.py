@@ -20,6 +20,8 @@ class Captioner(nn.Module):
         ValueError: where `text` cannot attend to an image.
     """
 
+    encoders = ("vision",)
+
     def __init__(self, vision: VisionTransformer, text: TextTransformer):
         super().__init__()
         if text.context_dim is None or not text.causal:

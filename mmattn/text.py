@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmattn.attention import KeyValues, make_norm, padding_mask
-from mmattn.blocks import ACTIVATIONS, Block, BlockOptions
+from mmattn.blocks import ACTIVATIONS, BeforeBlock, Block, BlockOptions
 from mmattn.initialisation import initialise
 from mmattn.positions import LearnedPositions, sinusoids, text_rotation
 from mmattn.taps import Listener
@@ -123,15 +123,17 @@ class TextTransformer(nn.Module):
         *,
         valid: Bool[Tensor, "R T"] | None = None,
         memory_mask: Bool[Tensor, "..."] | None = None,
+        before_block: BeforeBlock | None = None,
         recorder: Listener | None = None,
     ) -> Float[Tensor, "R T D"]:
         """Return the last hidden states of whole texts.
 
         A decoder needs `valid` only where padding comes *before* tokens: no real token sees
-        padding on its right anyway, and the fused kernel is faster without a mask.
+        padding on its right anyway, and the fused kernel is faster without a mask. `before_block`
+        changes what each block is given (`GatedFusion`).
         """
         mask = None if valid is None else padding_mask(valid)
-        return self._run(tokens, None, memory, mask, memory_mask, recorder)[0]
+        return self._run(tokens, None, memory, mask, memory_mask, recorder, before_block)[0]
 
     def extend(
         self,
@@ -184,7 +186,7 @@ class TextTransformer(nn.Module):
             x = x + sinusoids(start + length, self.dim)[start:].to(x)
         return self.embed_norm(x)
 
-    def _run(self, tokens, cache, memory, mask, memory_mask, recorder):
+    def _run(self, tokens, cache, memory, mask, memory_mask, recorder, before_block=None):
         start = next((kv.k.shape[2] for kv in cache or () if kv is not None), 0)
         x = self.embed(tokens, start)
         rotation = None
@@ -203,6 +205,7 @@ class TextTransformer(nn.Module):
                 "scope": None if recorder is None else recorder.at("text", i),
             }
             past = None if not cache else cache[i]
+            x = x if before_block is None else before_block(i, x)
             if recompute and torch.is_grad_enabled():
                 x, kv = checkpoint(block, x, past, use_reentrant=False, **arguments)
             else:

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from mmattn.attention import make_norm
 from mmattn.backbones import TimmPatches
 from mmattn.batch import ImageTokens
-from mmattn.blocks import Block, BlockOptions
+from mmattn.blocks import BeforeBlock, Block, BlockOptions
 from mmattn.initialisation import initialise
 from mmattn.patches import PatchEmbedding
 from mmattn.pooling import AttentionPooler
@@ -92,14 +92,27 @@ class VisionTransformer(nn.Module):
         self, features: Float[Tensor, "B F h w"], recorder: Listener | None = None
     ) -> ImageTokens:
         """Return the encoded tokens of a frozen backbone's feature map (see `TimmPatches`)."""
+        return self.encode_patches(self.project(features), recorder)
+
+    def project(self, features: Float[Tensor, "B F h w"]) -> Float[Tensor, "B D h w"]:
+        """Return the patch embeddings of a frozen backbone's feature map (see `TimmPatches`).
+
+        Raises ValueError where the patches come from no backbone.
+        """
         if not isinstance(self.patches, TimmPatches):
             raise ValueError("only a timm backbone (TimmPatches) has features to keep")
-        return self.encode_patches(self.patches.project(features), recorder)
+        return self.patches.project(features)
 
     def encode_patches(
-        self, patches: Float[Tensor, "B D h w"], recorder: Listener | None = None
+        self,
+        patches: Float[Tensor, "B D h w"],
+        recorder: Listener | None = None,
+        before_block: BeforeBlock | None = None,
     ) -> ImageTokens:
-        """Return the encoded tokens of embedded patches."""
+        """Return the encoded tokens of embedded patches.
+
+        `before_block` changes what each block is given (`GatedFusion`).
+        """
         grid = (patches.shape[-2], patches.shape[-1])
         x = self.embed(patches.flatten(2).transpose(1, 2), grid)
         rotation = self._rotation(grid, x.device)
@@ -107,6 +120,7 @@ class VisionTransformer(nn.Module):
         recompute = self.gradient_checkpointing and self.training and recorder is None
         for i, block in enumerate(self.blocks):
             scope = None if recorder is None else recorder.at("vision", i)
+            x = x if before_block is None else before_block(i, x)
             if recompute and torch.is_grad_enabled():
                 x, _ = checkpoint(block, x, use_reentrant=False, rotation=rotation)
             else:
