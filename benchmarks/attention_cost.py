@@ -31,7 +31,7 @@ from transformers import ViTConfig, ViTModel
 from mmattn import BlockOptions, Captioner, Recorder, StatisticsRecorder, VisionTransformer
 from mmattn.batch import CaptionBatch
 from mmattn.cli import schema
-from mmattn.cli.load_run import load_run
+from mmattn.cli.load_run import captioning_run, load_run
 from mmattn.data.module import CaptionDataModule
 from mmattn.patches import LinearPatches
 from mmattn.recorder import MB
@@ -113,7 +113,8 @@ def models(run: str | None) -> Iterator[tuple[str, CaptioningTask, CaptionDataMo
     """Yield the model of a run, or those of `VARIANTS`, untrained."""
     if run is not None:
         found = load_run(run)
-        yield found.folder.name, found.task.train(), found.data
+        task, data = captioning_run(found)
+        yield found.folder.name, task.train(), data
         return
     for name, overrides in VARIANTS.items():
         torch.manual_seed(0)

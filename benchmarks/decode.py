@@ -31,7 +31,7 @@ import mmattn
 from mmattn.batch import ImageTokens
 from mmattn.bundle import Bundle
 from mmattn.captioner import Captioner
-from mmattn.cli.load_run import load_run
+from mmattn.cli.load_run import captioning_run, load_run
 from mmattn.decoding.beam import BeamSearch
 from mmattn.decoding.decoded import Decoded, Limits
 from mmattn.decoding.greedy import Greedy
@@ -180,7 +180,7 @@ def half_precision(repeats: int) -> None:
 
 def agreement(run: Path, images: int) -> None:
     """Print how many captions of a trained model's test images are the same in bfloat16."""
-    data = load_run(run).data
+    data = captioning_run(load_run(run))[1]
     sides = [mmattn.load(run, dtype=dtype) for dtype in ("float32", "bfloat16")]
     for name, dataset in data.splits.test.items():
         count = min(images, len(dataset))

@@ -128,20 +128,20 @@ def run_names(runs: Sequence[Path]) -> list[str]:
 def measure(model: str, arguments: Namespace):
     """Return the report on one run."""
     from mmattn.cli.device import device_of
-    from mmattn.cli.load_run import load_run
+    from mmattn.cli.load_run import captioning_run, load_run
     from mmattn.maps.gradient_methods import AttentionGradient, Chefer, LeGrad
     from mmattn.maps.methods import RawAttention, Rollout, ValueNorm
     from mmattn.reports.attention import attention_report
 
     device = device_of(arguments.device)
-    run = load_run(model, arguments.changes, arguments.allow_target)
+    task, data = captioning_run(load_run(model, arguments.changes, arguments.allow_target))
     methods = [
         *(RawAttention(), RawAttention(None), Rollout(), ValueNorm()),
         *(AttentionGradient(), LeGrad(), Chefer()),
     ]
     return attention_report(
-        run.task.to(device),
-        run.data,
+        task.to(device),
+        data,
         methods,
         limit=arguments.limit or None,
         perturbed=arguments.perturbed,

@@ -12,13 +12,13 @@ from lightning.pytorch.callbacks import (
     RichProgressBar,
     WeightAveraging,
 )
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
+from torch import nn
 
-from mmattn.captioner import Captioner
 from mmattn.cli.suggest import one_line
-from mmattn.data.module import CaptionDataModule
+from mmattn.data.split_module import SplitDataModule
 from mmattn.errors import ConfigError, UserError
-from mmattn.tasks.captioning import CaptioningTask
+from mmattn.tasks.task import Task
 
 
 def build(config: DictConfig, key: str) -> Any:
@@ -38,20 +38,36 @@ def build(config: DictConfig, key: str) -> Any:
         raise ConfigError(f"{where}: {kind}{one_line(str(cause))}") from error
 
 
-def build_task(config: DictConfig, model: Captioner, data: CaptionDataModule) -> CaptioningTask:
+def build_model(config: DictConfig, data: SplitDataModule) -> nn.Module:
+    """Build the model, of the sizes that the data need."""
+    with open_dict(config):
+        for key, value in data.model_settings().items():
+            part = key.rpartition(".")[0]
+            if not part or OmegaConf.select(config.model, part) is not None:
+                OmegaConf.update(config.model, key, value, merge=False)
+    return build(config.model, "model")
+
+
+def build_task(config: DictConfig, model: nn.Module, data: SplitDataModule) -> Task:
     """Build the task around the model; `compile` replaces the model's forward passes in place."""
     if config.compile:
-        model.vision.compile()
-        model.text.compile()
-    return CaptioningTask(
-        model,
-        data.tokenizer,
-        build(config.optimizer, "optimizer"),
-        build(config.scheduler, "scheduler") if config.scheduler else None,
-        max_length=data.max_length,
-        test_names=data.test_names,
-        **config.task,
-    )
+        for part in ("vision", "text"):
+            encoder = getattr(model, part)
+            if encoder is not None:
+                encoder.compile()
+    make = build(config.task, "task")
+    try:
+        return make(
+            model=model,
+            optimizer=build(config.optimizer, "optimizer"),
+            scheduler=build(config.scheduler, "scheduler") if config.scheduler else None,
+            **data.task_settings(),
+        )
+    except TypeError as error:
+        raise ConfigError(
+            f"task: {one_line(str(error))}: task, data and model are of different kinds; see "
+            "conf/experiment for some that go together"
+        ) from error
 
 
 def build_trainer(config: DictConfig) -> L.Trainer:

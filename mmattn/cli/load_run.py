@@ -4,19 +4,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from mmattn.cli.arguments import check_arguments
-from mmattn.cli.build import build, build_task
+from mmattn.cli.build import build, build_model, build_task
 from mmattn.cli.quiet import quiet_libraries
 from mmattn.cli.suggest import one_line
 from mmattn.cli.targets import check_targets
 from mmattn.data.module import CaptionDataModule
+from mmattn.data.split_module import SplitDataModule
 from mmattn.errors import CheckpointError, ConfigError
 from mmattn.tasks.captioning import CaptioningTask
+from mmattn.tasks.task import Task
 from mmattn.training.checkpoints import best_checkpoint, load_weights
+
+CAPTIONING = {"_target_": "mmattn.tasks.captioning.CaptioningTask", "_partial_": True}
 
 
 @dataclass(frozen=True)
@@ -26,8 +30,8 @@ class Run:
     folder: Path
     checkpoint: Path
     config: DictConfig
-    task: CaptioningTask
-    data: CaptionDataModule
+    task: Task
+    data: SplitDataModule
 
 
 def load_run(model: str | Path, overrides: Sequence[str] = (), allowed: Sequence[str] = ()) -> Run:
@@ -42,16 +46,31 @@ def load_run(model: str | Path, overrides: Sequence[str] = (), allowed: Sequence
         UserError: where that is no run, names something that may not be built, or does not fit.
     """
     folder, checkpoint = find_run(Path(model).expanduser())
-    config = read_config(folder / "config.yaml", [*overrides, "compile=false"])
-    built = OmegaConf.masked_copy(config, ["data", "model", "optimizer", "scheduler"])
+    config = with_task(read_config(folder / "config.yaml", [*overrides, "compile=false"]))
+    built = OmegaConf.masked_copy(config, ["data", "model", "task", "optimizer", "scheduler"])
     check_targets(built, allowed)
     check_arguments(built)
     quiet_libraries()
     data = build(config.data, "data")
     data.read()
-    task = build_task(config, build(config.model, "model"), data)
+    task = build_task(config, build_model(config, data), data)
     load_weights(task, checkpoint)
     return Run(folder, checkpoint, config, task.eval(), data)
+
+
+def captioning_run(run: Run) -> tuple[CaptioningTask, CaptionDataModule]:
+    """Return a captioner's task and data. Raises ConfigError for a run that is none."""
+    if isinstance(run.task, CaptioningTask) and isinstance(run.data, CaptionDataModule):
+        return run.task, run.data
+    raise ConfigError(f"{run.folder}: the run of a {type(run.task).__name__}, not of a captioner")
+
+
+def with_task(config: DictConfig) -> DictConfig:
+    """Return a run's configuration with its task; runs of version 0.1 could only caption."""
+    with open_dict(config):
+        if "_target_" not in config.setdefault("task", {}):
+            config.task = {**CAPTIONING, **config.task}
+    return config
 
 
 def find_run(path: Path) -> tuple[Path, Path]:

@@ -17,7 +17,7 @@ from mmattn.data.backend import backend_errors
 from mmattn.data.preprocessing import Preprocessing
 from mmattn.data.tokenizer import CaptionTokenizer
 from mmattn.errors import CheckpointError, ConfigError
-from mmattn.tasks.captioning import own_entry
+from mmattn.tasks.task import own_entry
 from mmattn.training.checkpoints import read_checkpoint
 from mmattn.weights import load_exactly
 

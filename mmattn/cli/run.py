@@ -12,22 +12,22 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import WandbLogger
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.syntax import Syntax
 
-from mmattn.captioner import Captioner
 from mmattn.cli.arguments import check_arguments
-from mmattn.cli.build import build, build_task, build_trainer
+from mmattn.cli.build import build, build_model, build_task, build_trainer
+from mmattn.cli.controls import check_controls, run_controls
 from mmattn.cli.distributed import check_ranks, join_processes, one_job, quiet_other_ranks
 from mmattn.cli.quiet import quiet_libraries
 from mmattn.cli.report import report
 from mmattn.cli.save_model import save_model
 from mmattn.cli.suggest import one_line
 from mmattn.cli.targets import check_targets
-from mmattn.data.module import CaptionDataModule
+from mmattn.data.split_module import SplitDataModule
 from mmattn.errors import ConfigError
-from mmattn.tasks.captioning import CaptioningTask
+from mmattn.tasks.task import Task
 from mmattn.training.allocator import keep_freed_memory
 from mmattn.training.checkpoints import check_checkpoint, find_checkpoint, load_weights
 from mmattn.training.feature_cache import FeatureCache
@@ -66,9 +66,8 @@ def train_and_test(config: DictConfig, folder: Path, checkpoint: Path | None) ->
 
     data = build(config.data, "data")
     data.read()
-    with open_dict(config):
-        config.model.text.vocab_size = data.tokenizer.vocab_size
-    model = build(config.model, "model")
+    check_controls(config.controls or (), data)
+    model = build_model(config, data)
     task = build_task(config, model, data)
     trainer = build_trainer(config)
     check_ranks(trainer.world_size)
@@ -86,6 +85,7 @@ def train_and_test(config: DictConfig, folder: Path, checkpoint: Path | None) ->
         if config.test:
             test(trainer, task, data, checkpoint, trained=config.train)
             metrics |= trainer.callback_metrics
+        metrics |= run_controls(config, folder, data)
         optimised = finish(trainer, config, folder, metrics)
         if config.train and trainer.is_global_zero and not config.trainer.fast_dev_run:
             # A test has loaded the best weights, and measured them.
@@ -95,12 +95,12 @@ def train_and_test(config: DictConfig, folder: Path, checkpoint: Path | None) ->
 
 
 def use_feature_cache(
-    config: DictConfig, data: CaptionDataModule, model: Captioner, trainer: L.Trainer
+    config: DictConfig, data: SplitDataModule, model: torch.nn.Module, trainer: L.Trainer
 ) -> None:
     """Encode all images once with the frozen backbone, and train on what it returns."""
     cache = FeatureCache(
         config.feature_cache,
-        model.vision.patches,
+        model.get_submodule("vision.patches"),  # type: ignore[arg-type]
         data.eval_transform,
         batch_size=data.loader.eval_batch_size,
         device=trainer.strategy.root_device,
@@ -108,9 +108,7 @@ def use_feature_cache(
     data.use_features(cache)
 
 
-def fit(
-    trainer: L.Trainer, task: CaptioningTask, data: CaptionDataModule, checkpoint: Path | None
-) -> None:
+def fit(trainer: L.Trainer, task: Task, data: SplitDataModule, checkpoint: Path | None) -> None:
     """Train, from `checkpoint` on where there is one."""
     if checkpoint is not None:
         here = checkpoint.resolve().is_relative_to(Path(trainer.default_root_dir).resolve())
@@ -124,8 +122,8 @@ def fit(
 
 def test(
     trainer: L.Trainer,
-    task: CaptioningTask,
-    data: CaptionDataModule,
+    task: Task,
+    data: SplitDataModule,
     checkpoint: Path | None,
     *,
     trained: bool,

@@ -12,18 +12,20 @@ from mmattn.cli.model_of_run import trained_on
 from mmattn.cli.plain_command import file_trouble
 from mmattn.data.module import CaptionDataModule
 from mmattn.data.preprocessing import Preprocessing
-from mmattn.errors import UserError
+from mmattn.data.split_module import SplitDataModule
+from mmattn.errors import ConfigError, UserError
 from mmattn.model_folder.format import write_folder
 from mmattn.model_folder.recognise import RUN_MODEL
 from mmattn.tasks.captioning import CaptioningTask
+from mmattn.tasks.task import Task
 from mmattn.training.checkpoints import load_weights
 
 log = logging.getLogger(__name__)
 
 
 def save_model(
-    task: CaptioningTask,
-    data: CaptionDataModule,
+    task: Task,
+    data: SplitDataModule,
     folder: Path,
     *,
     best: Path | None = None,
@@ -55,12 +57,14 @@ def save_model(
         log.info("the model is in %s", place)
 
 
-def bundle_of(task: CaptioningTask, data: CaptionDataModule) -> Bundle:
+def bundle_of(task: Task, data: SplitDataModule) -> Bundle:
     """Return a task's captioner with its tokenizer and preprocessing.
 
     Raises:
         ConfigError: where the evaluation transform is more than plain values can say.
     """
+    if not isinstance(task, CaptioningTask) or not isinstance(data, CaptionDataModule):
+        raise ConfigError("a model folder holds a captioner")
     return Bundle(
         model=task.model,
         tokenizer=task.tokenizer,

@@ -22,15 +22,6 @@ class Paths:
 
 
 @dataclass
-class Task:
-    """What the task adds to the model."""
-
-    label_smoothing: float = MISSING
-    layer_decay: float = MISSING
-    meteor: bool = MISSING
-
-
-@dataclass
 class TrainConfig:
     """The root of `conf/train.yaml`; groups hold constructor arguments and check themselves."""
 
@@ -45,8 +36,9 @@ class TrainConfig:
     optimized_metric: str | None = None
     allow_targets: list[str] = field(default_factory=list)
     feature_cache: str | None = None
+    controls: list[str] = field(default_factory=list)
     paths: Paths = field(default_factory=Paths)
-    task: Task = field(default_factory=Task)
+    task: Any = MISSING
     data: Any = MISSING
     model: Any = MISSING
     optimizer: Any = MISSING

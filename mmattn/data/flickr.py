@@ -4,12 +4,10 @@ Hodosh, Young, Hockenmaier, "Framing Image Description as a Ranking Task", JAIR 
 """
 
 import difflib
-import hashlib
 import re
-from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from itertools import chain, combinations
+from itertools import combinations
 from pathlib import Path
 from types import MappingProxyType
 
@@ -17,6 +15,7 @@ from torch import Tensor
 
 from mmattn.data.captions import Problems, clean_caption, excerpt, read_lines
 from mmattn.data.dataset import Splits
+from mmattn.data.findings import identical_files, some
 from mmattn.data.images import check_images, inside, read_image
 from mmattn.errors import ConfigError, DataError
 
@@ -124,7 +123,7 @@ class Flickr8k:
         self._check_not_empty(chosen)
         paths = {name: inside(folder, name) for names in chosen.values() for name in names}
         check_images(paths.values())
-        notes += _twins(paths, {name: split for split in chosen for name in chosen[split]})
+        notes += identical_files(paths, {name: split for split in chosen for name in chosen[split]})
         sets = {
             split: Photos(folder, tuple(names), tuple(tuple(captions[n]) for n in names))
             for split, names in chosen.items()
@@ -182,7 +181,7 @@ class Flickr8k:
                 if name not in files:
                     problems.add(line, f"{excerpt(name)} is no file in {folder.name}")
             problems.raise_if_any(
-                f"Files in {folder}: {_some(sorted(files))}. Unpack the photos again, set "
+                f"Files in {folder}: {some(sorted(files))}. Unpack the photos again, set "
                 f"image_folder, or delete these lines."
             )
 
@@ -221,7 +220,7 @@ def _read_captions(
             kept.append(caption)
     problems.raise_if_any("Each line must read NAME#NUMBER, a tab, and the caption.")
     if empty:
-        notes.append(f"{path.name}: empty captions, left out: {_some(empty)}")
+        notes.append(f"{path.name}: empty captions, left out: {some(empty)}")
     return captions
 
 
@@ -247,7 +246,7 @@ def _read_list(path: Path, encoding: str, notes: list[str]) -> dict[str, int]:
         elif name:
             names[name] = number
     if repeated:
-        notes.append(f"{path.name}: repeated lines, left out: {_some(repeated)}")
+        notes.append(f"{path.name}: repeated lines, left out: {some(repeated)}")
     return names
 
 
@@ -263,30 +262,7 @@ def _left_out(
         "Listed images without a caption": listed - captioned,
         "Other files in the image folder without a caption": files - captioned - listed,
     }
-    return [f"{kind}, left out: {_some(sorted(names))}" for kind, names in kinds.items() if names]
-
-
-def _twins(paths: Mapping[str, Path], split_of: Mapping[str, str]) -> list[str]:
-    """Return notes on photos that are byte for byte the same, within a split and across splits.
-
-    Only files of equal size are read.
-    """
-    by_size, by_content = defaultdict(list), defaultdict(list)
-    for name, path in paths.items():
-        by_size[path.stat().st_size].append(name)
-    for name in chain.from_iterable(names for names in by_size.values() if len(names) > 1):
-        with paths[name].open("rb") as file:
-            by_content[hashlib.file_digest(file, "blake2b").digest()].append(name)
-    leaks, repeats = [], []
-    for names in (names for names in by_content.values() if len(names) > 1):
-        same = " = ".join(f"{name} ({split_of[name]})" for name in sorted(names))
-        (repeats if len({split_of[name] for name in names}) == 1 else leaks).append(same)
-    notes = []
-    if leaks:
-        notes.append(f"Leak: byte-identical photos in different splits: {_some(leaks)}")
-    if repeats:
-        notes.append(f"Byte-identical photos within one split, kept: {_some(repeats)}")
-    return notes
+    return [f"{kind}, left out: {some(sorted(names))}" for kind, names in kinds.items() if names]
 
 
 def _nearest(root: Path, file: str) -> str:
@@ -295,9 +271,3 @@ def _nearest(root: Path, file: str) -> str:
     paths = {path.name: path.relative_to(root).as_posix() for path in found}
     names = difflib.get_close_matches(Path(file).name, paths, n=2)
     return f" (there is {' and '.join(paths[name] for name in names)})" if names else ""
-
-
-def _some(names: Collection[str]) -> str:
-    """Return how many `names` there are and the first three."""
-    shown = ", ".join([*names][:3]) + (", ..." if len(names) > 3 else "")
-    return f"{len(names):,} ({shown})"

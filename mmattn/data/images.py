@@ -97,20 +97,24 @@ def check_images(
 
     A damaged body is found only by decoding it, which `read_image` does later. About 0.1 ms a file.
     """
-    problems = []
-    checked = 0
-    for path in paths:
-        checked += 1
-        try:
-            with _opened(path, max_pixels, max_bytes):
-                pass
-        except DataError as error:
-            problems.append(f"  {error}")
+    faults = [image_fault(path, max_pixels=max_pixels, max_bytes=max_bytes) for path in paths]
+    checked, problems = len(faults), [f"  {fault}" for fault in faults if fault]
     if problems:
         more = len(problems) - _SHOWN
         tail = [f"  and {more:,} more"] if more > 0 else []
         shown = "\n".join(problems[:_SHOWN] + tail)
         raise DataError(f"{len(problems):,} of {checked:,} images cannot be used:\n{shown}")
+
+
+def image_fault(
+    path: Path, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
+) -> str | None:
+    """Return what makes a file no usable image, its name included, or None; reads its header."""
+    try:
+        with _opened(path, max_pixels, max_bytes):
+            return None
+    except DataError as error:
+        return str(error)
 
 
 def inside(root: str | Path, name: str) -> Path:

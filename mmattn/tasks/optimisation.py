@@ -17,7 +17,7 @@ def parameter_groups(
     """Return AdamW's parameter groups.
 
     Norms, biases, tokens and position tables (all with fewer than two dimensions, or named so) do
-    not decay. With `layer_decay` < 1 the image encoder's layer i of n learns at
+    not decay. With `layer_decay` < 1 layer i of n of each of the model's `encoders` learns at
     lr·layer_decay^(n-i) (Clark et al. 2020; BEiT, Bao et al. 2022): the earliest layers, which
     pretraining has set well, move least.
     """
@@ -39,11 +39,12 @@ def is_exempt(name: str, parameter: nn.Parameter) -> bool:
 
 
 def layer_scales(model: nn.Module, layer_decay: float) -> Iterator[tuple[str, float]]:
-    """Yield (name, factor) for each parameter of the image encoder `model.vision`."""
-    stages = encoder_stages(model.get_submodule("vision"))
-    for depth, names in enumerate(stages):
-        for name in names:
-            yield f"vision.{name}", layer_decay ** (len(stages) - depth)
+    """Yield (name, factor) for each parameter of the encoders that the model names."""
+    for encoder in getattr(model, "encoders"):  # noqa: B009
+        stages = encoder_stages(model.get_submodule(encoder))
+        for depth, names in enumerate(stages):
+            for name in names:
+                yield f"{encoder}.{name}", layer_decay ** (len(stages) - depth)
 
 
 def encoder_stages(vision: nn.Module) -> list[list[str]]:

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from mmattn.data.loader import check_same_order
-from mmattn.data.module import CaptionDataModule
+from mmattn.data.split_module import SplitDataModule
 from mmattn.errors import CheckpointError
-from mmattn.tasks.captioning import CaptioningTask
+from mmattn.tasks.task import Task
 
 FOREIGN = re.compile(r"GLOBAL ([\w.]+)")  # how torch names what it refuses to unpickle
 
@@ -72,7 +72,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def load_weights(task: CaptioningTask, path: Path) -> None:
+def load_weights(task: Task, path: Path) -> None:
     """Load a checkpoint's weights into the task, after checking that they belong to it.
 
     Raises:
@@ -83,7 +83,7 @@ def load_weights(task: CaptioningTask, path: Path) -> None:
 
 
 def check_checkpoint(
-    task: CaptioningTask, path: Path, resumed: CaptionDataModule | None = None, world_size: int = 1
+    task: Task, path: Path, resumed: SplitDataModule | None = None, world_size: int = 1
 ) -> dict[str, Any]:
     """Return a checkpoint's content if it belongs to the task.
 

@@ -7,11 +7,11 @@ import lightning as L
 from torch import nn
 
 from mmattn.errors import ConfigError
-from mmattn.training.parts import captioning_task
+from mmattn.training.parts import learning_model
 
 
 class Freeze(L.Callback):
-    """Freezes the modules of the captioner that match, and thaws them again if told so.
+    """Freezes the modules of the model that match, and thaws them again if told so.
 
     A frozen module gets no gradient and stays in evaluation mode (batch norms keep their
     statistics, dropout is off).
@@ -37,14 +37,14 @@ class Freeze(L.Callback):
                 "its start which parameters have gradients. Train frozen, then start a run with "
                 "ckpt_path and no freezing"
             )
-        self._set(captioning_task(pl_module).model, trainable=False)
+        self._set(learning_model(pl_module), trainable=False)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Thaw when it is time; else put frozen modules back into evaluation mode."""
         if self.until_epoch is not None and trainer.current_epoch >= self.until_epoch:
-            self._set(captioning_task(pl_module).model, trainable=True)
+            self._set(learning_model(pl_module), trainable=True)
         else:
-            self._set(captioning_task(pl_module).model, trainable=False)
+            self._set(learning_model(pl_module), trainable=False)
 
     def _set(self, model: nn.Module, *, trainable: bool) -> None:
         for module in matching(model, self.patterns):

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from mmattn.training.parts import captioning_task
+from mmattn.training.parts import learning_model
 
 
 class ModelSize(L.Callback):
@@ -22,7 +22,7 @@ class ModelSize(L.Callback):
     @rank_zero_only
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print the table."""
-        Console().print(size_table(captioning_task(pl_module).model, self.max_depth))
+        Console().print(size_table(learning_model(pl_module), self.max_depth))
 
 
 def size_table(model: nn.Module, max_depth: int) -> Table:

@@ -3,10 +3,12 @@
 from dataclasses import replace
 
 import lightning as L
+from torch import nn
 
 from mmattn.batch import CaptionBatch
 from mmattn.data.module import CaptionDataModule
 from mmattn.tasks.captioning import CaptioningTask
+from mmattn.tasks.task import Task
 from mmattn.training.probes import Probe
 
 
@@ -15,6 +17,13 @@ def captioning_task(module: L.LightningModule) -> CaptioningTask:
     if not isinstance(module, CaptioningTask):
         raise TypeError(f"this callback works with a CaptioningTask, not a {type(module).__name__}")
     return module
+
+
+def learning_model(module: L.LightningModule) -> nn.Module:
+    """Return the model of any task. Raises TypeError for a module that is none of ours."""
+    if not isinstance(module, Task):
+        raise TypeError(f"this callback works with a Task, not a {type(module).__name__}")
+    return module.model
 
 
 def caption_data(trainer: L.Trainer) -> CaptionDataModule:

@@ -1,11 +1,11 @@
-"""How long training took and how many captions a second it learned from."""
+"""How long training took and how many captions, or examples, a second it learned from."""
 
 import time
 
 import lightning as L
 import torch
 
-from mmattn.batch import CaptionBatch
+from mmattn.batch import CaptionBatch, LabelBatch
 
 
 class Throughput(L.Callback):
@@ -13,10 +13,14 @@ class Throughput(L.Callback):
 
     `seconds` is all of `fit`, validation included. Captions per second leave validation and
     pictures out, also the first `skip` batches (warm-up) where there are more, and count all ranks.
+
+    Args:
+        skip: number of batches at the start that do not count.
+        unit: what a row of a batch is called.
     """
 
-    def __init__(self, skip: int = 5):
-        self.skip = skip
+    def __init__(self, skip: int = 5, unit: str = "captions"):
+        self.skip, self.unit = skip, unit
         self.seconds = 0.0
         self._batches, self._captions, self._training = 0, 0, 0.0
         self._started = self._resumed = 0.0
@@ -30,7 +34,7 @@ class Throughput(L.Callback):
         trainer: L.Trainer,
         pl_module: L.LightningModule,
         outputs: object,
-        batch: CaptionBatch,
+        batch: CaptionBatch | LabelBatch,
         batch_idx: int,
     ) -> None:
         """Add one batch, with the time since the last one: reading it counts."""
@@ -54,8 +58,8 @@ class Throughput(L.Callback):
         self._ranks = trainer.world_size
 
     def results(self) -> dict[str, float]:
-        """Return `train/seconds` and `train/captions_per_second`; empty before `fit`."""
+        """Return `train/seconds` and `train/<unit>_per_second`; empty before `fit`."""
         if not self.seconds:
             return {}
         rate = self._captions * self._ranks / self._training if self._training else 0.0
-        return {"train/seconds": self.seconds, "train/captions_per_second": rate}
+        return {"train/seconds": self.seconds, f"train/{self.unit}_per_second": rate}

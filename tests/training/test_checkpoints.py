@@ -96,9 +96,9 @@ def test_code_in_a_checkpoint_is_named_and_not_run(tmp_path, legacy):
         (torch.zeros(3), "no state_dict"),
         ({"a": torch.zeros(3)}, "no state_dict"),
         ({"state_dict": 3}, "no state_dict"),
-        ({"state_dict": {}}, "not a checkpoint of a captioning run"),
-        ({"state_dict": {}, "mmattn": 3}, "not a checkpoint of a captioning run"),
-        ({"state_dict": {}, "mmattn": {"schema": 1}}, "not a checkpoint of a captioning run"),
+        ({"state_dict": {}}, "not a checkpoint of a run"),
+        ({"state_dict": {}, "mmattn": 3}, "not a checkpoint of a run"),
+        ({"state_dict": {}, "mmattn": {"schema": 1}}, "not a checkpoint of a run"),
         ({"state_dict": {}, "mmattn": {"schema": 99, "tokenizer": "{}"}}, "schema 99"),
     ],
 )

@@ -1,0 +1,171 @@
+"""Questions about glyphs that neither the picture nor the words answer alone.
+
+Of yes-or-no questions every picture is asked a pair: one whose answer is yes and one whose answer
+is no. Over a set every wording is right as often as it is wrong. So who sees only the picture, or
+reads only the question, is right half of the time, exactly. Of "which mark does it carry?" and the
+like every answer is right equally often.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from mmattn.data.glyphs.glyph_set import GlyphSet
+from mmattn.data.glyphs.holdout import shuffled
+from mmattn.data.glyphs.source import Glyphs
+from mmattn.data.glyphs.store import GlyphStore
+from mmattn.data.glyphs.traits import Traits, traits
+from mmattn.data.labelled.example import Example, HeadSpec
+from mmattn.data.labelled.groups import LabelledSet
+from mmattn.data.labelled.splits import LabelledSplits
+from mmattn.errors import ConfigError, DataError
+
+# Kinds of questions, and the trait that each is about: yes or no, then those with other answers.
+WHICH = {"which_letter": "which letter is it?", "which_mark": "which mark does it carry?"}
+_WORDING: dict[str, Callable[[str], str]] = {
+    "case": lambda case: f"is this a {case} letter?",
+    "letter": lambda letter: f"is this the letter {letter}?",
+    "mark": lambda mark: f"does it carry the mark {mark}?",
+    "name": lambda name: f"does the name {name} fit?",
+}
+_TRAIT: dict[str, Callable[[Traits], str | None]] = {
+    "case": lambda found: found.case,
+    "letter": lambda found: found.letter,
+    "mark": lambda found: found.mark,
+    "name": lambda found: found.name,
+    "which_letter": lambda found: found.letter,
+    "which_mark": lambda found: found.mark,
+}
+QUESTIONS = tuple(_TRAIT)
+
+
+class GlyphQuestions:
+    """A `LabelledSource` of questions about the pictures of `glyphs`; the head is `answer`.
+
+    Args:
+        glyphs: the pictures, and how they are divided.
+        questions: kinds of questions: "case", "letter", "mark" and "name" (yes or no),
+            "which_letter" and "which_mark".
+        letters, marks: how many different ones are the answers of "which", the most frequent ones.
+        seed: of what is drawn.
+
+    Raises:
+        ConfigError: for an unknown kind, or fewer than two letters or marks.
+    """
+
+    def __init__(
+        self,
+        glyphs: Glyphs,
+        questions: Sequence[str] = QUESTIONS,
+        letters: int = 16,
+        marks: int = 8,
+        seed: int = 0,
+    ):
+        unknown = [kind for kind in questions if kind not in QUESTIONS]
+        if unknown or not questions:
+            raise ConfigError(
+                f"questions: {unknown[0]!r} is no kind of question; choose {', '.join(QUESTIONS)}"
+                if unknown
+                else f"questions is empty: choose of {', '.join(QUESTIONS)}"
+            )
+        if min(letters, marks) < 2:
+            raise ConfigError(f"letters={letters} and marks={marks}: a choice is of two or more")
+        self.glyphs, self.questions = glyphs, tuple(questions)
+        self.choices, self.seed = {"which_letter": letters, "which_mark": marks}, seed
+
+    def splits(self) -> LabelledSplits:
+        """Draw the pictures and ask. Raises `DataError` where a set has nothing to ask."""
+        found = self.glyphs.splits()
+        store = GlyphStore(found.train, found.val, *found.test.values())  # type: ignore[arg-type]
+        answers = self._frequent(found.train)  # type: ignore[arg-type]
+
+        def ask(name: str, dataset: GlyphSet) -> LabelledSet:
+            examples = list(self._examples(dataset, answers))
+            if not examples:
+                raise DataError(
+                    f"the {name} set of {len(dataset)} glyphs gives 0 balanced questions: choose "
+                    "more scripts, categories or fonts, or other questions"
+                )
+            return LabelledSet(examples, store)
+
+        tests = {name: ask(f"test {name}", each) for name, each in found.test.items()}  # type: ignore[arg-type]
+        return LabelledSplits(
+            train=ask("training", found.train),  # type: ignore[arg-type]
+            val=ask("validation", found.val),  # type: ignore[arg-type]
+            test=tests,
+            heads={"answer": HeadSpec("single", self._classes(answers), open=True)},
+            notes=(*found.notes, *(f"{kind}: {', '.join(of)}" for kind, of in answers.items())),
+        )
+
+    def _classes(self, answers: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+        yes_or_no = ("no", "yes") if set(self.questions) - answers.keys() else ()
+        return (*yes_or_no, *sorted({answer for of in answers.values() for answer in of}))
+
+    def _frequent(self, train: GlyphSet) -> dict[str, tuple[str, ...]]:
+        """Return the answers of every "which": the most frequent ones, equals in their order."""
+        known = [traits(train.character(i)) for i in range(len(train))]
+        answers = {}
+        for kind in self.questions:
+            if kind in WHICH:
+                counts = Counter(_TRAIT[kind](each) for each in known)
+                ranked = sorted((-n, trait) for trait, n in counts.items() if trait is not None)
+                answers[kind] = tuple(trait for _, trait in ranked[: self.choices[kind]])
+        return answers
+
+    def _examples(
+        self, dataset: GlyphSet, answers: Mapping[str, Sequence[str]]
+    ) -> Iterator[Example]:
+        known = {dataset.key(i): traits(dataset.character(i)) for i in range(len(dataset))}
+        for kind in self.questions:
+            if kind in WHICH:
+                yield from self._which(kind, known, answers[kind])
+            else:
+                yield from self._pairs(kind, known)
+
+    def _pairs(self, kind: str, known: dict[str, Traits]) -> Iterator[Example]:
+        """Yield a question with answer yes and one with answer no for every picture of a kind."""
+        having: dict[str, list[str]] = defaultdict(list)  # trait -> the pictures that have it
+        for key in shuffled(known, self.seed):
+            value = _TRAIT[kind](known[key])
+            if value is not None:
+                having[value].append(key)
+        wording = _WORDING[kind]
+        for key, true, false in balanced_pairs(having):
+            for answer, value in (("yes", true), ("no", false)):
+                yield _example(key, kind, answer, wording(value))
+
+    def _which(
+        self, kind: str, known: dict[str, Traits], answers: Sequence[str]
+    ) -> Iterator[Example]:
+        """Yield the question of as many pictures of every answer."""
+        having = {trait: [k for k in known if _TRAIT[kind](known[k]) == trait] for trait in answers}
+        number = min((len(keys) for keys in having.values() if keys), default=0)
+        for answer, keys in having.items():
+            for key in shuffled(keys, self.seed)[:number]:
+                yield _example(key, kind, answer, WHICH[kind])
+
+
+def balanced_pairs(having: dict[str, list[str]]) -> Iterator[tuple[str, str, str]]:
+    """Yield (picture, its trait, another trait): every trait is the other one as often as its own.
+
+    The pictures lie in a ring, those of one trait together; the other trait is that of the picture
+    half way round the ring, or a little less. A trait that more than half of the pictures have
+    would meet itself there, so only as many of its pictures are used as all others have together.
+    """
+    kept = dict(sorted(having.items()))
+    for trait, keys in kept.items():
+        others = sum(map(len, kept.values())) - len(keys)
+        kept[trait] = keys[:others]
+    ring = [(key, trait) for trait, keys in kept.items() for key in keys]
+    step = max(map(len, kept.values()), default=0)
+    for i, (key, trait) in enumerate(ring):
+        yield key, trait, ring[(i + step) % len(ring)][1]
+
+
+def _example(image: str, kind: str, answer: str, text: str) -> Example:
+    return Example(
+        key=f"{image}/{kind}/{answer}",
+        labels={"answer": answer},
+        images=(image,),
+        text=text,
+        place=f"{image} ({kind})",
+    )

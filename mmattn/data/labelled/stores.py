@@ -1,0 +1,24 @@
+"""Where the images of labelled examples come from: a folder, or a set of another library."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from mmattn.data.images import check_images, inside, read_image
+
+
+@dataclass(frozen=True)
+class FolderStore:
+    """Image files by their path below a folder."""
+
+    root: Path
+
+    def image(self, name: str) -> Tensor:
+        """Read an image. Raises `DataError` for a name that leaves the folder, or a bad file."""
+        return read_image(inside(self.root, name))
+
+    def check(self, names: Iterable[str]) -> None:
+        """Read the header of every image; raise one `DataError` that names the bad ones."""
+        check_images(inside(self.root, name) for name in dict.fromkeys(names))

@@ -1,0 +1,233 @@
+"""Training, validation and test sets as Lightning wants them, whatever they hold."""
+
+import logging
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+from torch import Tensor
+
+from mmattn.data.augment import KeyedReader
+from mmattn.data.loader import StatefulLoader, check_same_order
+from mmattn.errors import ConfigError, DataError
+
+log = logging.getLogger(__name__)
+Transform = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class TokenizerOptions:
+    """Where the tokenizer comes from.
+
+    Attributes:
+        path: a `tokenizer.json`; trained on the training captions if None.
+        vocab_size: upper bound of the trained vocabulary.
+        min_frequency: pairs seen less often are not merged.
+    """
+
+    path: str | None
+    vocab_size: int
+    min_frequency: int = 2
+
+
+@dataclass(frozen=True)
+class LoaderOptions:
+    """How batches are read.
+
+    Attributes:
+        batch_size: training images in one rank's batch.
+        eval_batch_size: the same for validation and test.
+        num_workers: reading processes; 0 reads in the training process.
+        pin_memory: page-locked batches, for faster copies to a GPU.
+        captions_per_image: captions drawn for each training image; all of them if None.
+        max_bad_fraction: the share of training images that may be unreadable and are replaced.
+    """
+
+    batch_size: int
+    eval_batch_size: int
+    num_workers: int = 0
+    pin_memory: bool = False
+    captions_per_image: int | None = None
+    max_bad_fraction: float = 0.0
+
+
+class SplitDataModule(L.LightningDataModule):
+    """Order, ranks and exact resume; what a sample is and how it is read is left to subclasses.
+
+    Args:
+        image_size: (height, width) that the transforms produce.
+        train_transform, eval_transform: uint8 [3, h, w] -> float [3, height, width].
+        loader: how batches are read.
+        seed: of order, augmentation and choice of texts.
+    """
+
+    def __init__(
+        self,
+        image_size: Sequence[int],
+        train_transform: Transform,
+        eval_transform: Transform,
+        loader: LoaderOptions,
+        seed: int,
+    ):
+        super().__init__()
+        self.image_size = (image_size[0], image_size[1])
+        self.train_transform, self.eval_transform = train_transform, eval_transform
+        self.loader, self.seed = loader, seed
+        self._features_of: Callable[[Any], Any] | None = None
+        self._train_loader: StatefulLoader | None = None
+        self._position: dict[str, int] | None = None
+
+    @property
+    @abstractmethod
+    def sets(self) -> tuple[Any, Any, Mapping[str, Any]]:
+        """The training set, the validation set, and the test sets by name."""
+
+    @abstractmethod
+    def reader(self, dataset: Any, transform: Transform, *, training: bool = False) -> KeyedReader:
+        """Return what reads the samples of one of the sets."""
+
+    @abstractmethod
+    def collate(self, samples: list[Any]) -> Any:
+        """Return the batch of some samples."""
+
+    @abstractmethod
+    def pictures(self, sample: Any) -> Sequence[Tensor]:
+        """Return the transformed images of a sample."""
+
+    @abstractmethod
+    def read(self) -> None:
+        """Read everything and check it. Raises `DataError` or `ConfigError`."""
+
+    @abstractmethod
+    def model_settings(self) -> dict[str, Any]:
+        """Return what the model's settings take from the data, by their dotted keys."""
+
+    @abstractmethod
+    def task_settings(self) -> dict[str, Any]:
+        """Return what the task takes from the data, by its argument."""
+
+    @property
+    def test_names(self) -> list[str]:
+        """The names of the test sets, in the order of `test_dataloader`."""
+        return list(self.sets[2])
+
+    def use_features(self, features_of: Callable[[Any], Any]) -> None:
+        """Let batches hold the frozen features of the images instead of their pixels."""
+        self._features_of = features_of
+
+    def featured(self, dataset: Any) -> Any:
+        """Return a set with features for images; `use_features` said how."""
+        assert self._features_of is not None
+        return self._features_of(dataset)
+
+    @property
+    def cached(self) -> bool:
+        """Whether batches hold features."""
+        return self._features_of is not None
+
+    def train_dataloader(self) -> StatefulLoader:
+        """Return the shuffled, augmented training batches of this rank."""
+        reader = self._reading(self.sets[0], self.train_transform, training=True)
+        trainer = self.trainer
+        overfitting = trainer is not None and getattr(trainer, "overfit_batches", 0) > 0
+        size = self.loader.batch_size
+        loader = self._loader(reader, size, shuffle=not overfitting, drop_last=True)
+        if self._position is not None:
+            loader.load_state_dict(self._position)
+            self._position = None
+        self._train_loader = loader
+        return loader
+
+    def val_dataloader(self) -> StatefulLoader:
+        """Return the validation batches: no augmentation, all texts of each image."""
+        return self._evaluation(self.sets[1])
+
+    def test_dataloader(self) -> list[StatefulLoader]:
+        """Return the batches of every test set."""
+        return [self._evaluation(dataset) for dataset in self.sets[2].values()]
+
+    def state_dict(self) -> dict[str, int]:
+        """Return which training batch comes next, and what decides which samples it holds.
+
+        Lightning saves the loader's state too, but does not hand it back where a learning-rate
+        schedule asks for the run's length: that makes the loader before the state is there.
+        """
+        if self._train_loader is not None:
+            return self._train_loader.state_dict()
+        return self.order(1 if self.trainer is None else self.trainer.world_size)
+
+    def order(self, world_size: int) -> dict[str, int]:
+        """Return what decides which samples each training batch of `world_size` ranks holds."""
+        return {
+            "seed": self.seed,
+            "length": len(self.sets[0]),
+            "global_batch": self.loader.batch_size * world_size,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on where the state was taken; refuse other data, global batches and seeds."""
+        check_same_order(state_dict, self.state_dict())
+        self._position = state_dict if "epoch" in state_dict else None
+
+    def evaluation_batch(self, dataset: Any, indices: Sequence[int]) -> Any:
+        """Return the samples at `indices` of one of the sets as one batch, not augmented."""
+        reader = self._reading(dataset, self.eval_transform)
+        return self.collate(reader.__getitems__([(0, index) for index in indices]))
+
+    def check_transforms(self) -> None:
+        """Try the transforms on the first training image: a wrong one is better known now.
+
+        Raises:
+            ConfigError: for a transform that does not give what the model will ask for.
+        """
+        for name, transform in (("train", self.train_transform), ("eval", self.eval_transform)):
+            reader = self.reader(self.sets[0], transform, training=True)
+            try:
+                images = self.pictures(reader[0, 0])
+            except DataError:
+                raise
+            except (ValueError, TypeError, RuntimeError) as error:
+                raise ConfigError(f"data.{name}_transform fails: {error}") from error
+            wanted = (3, *self.image_size)
+            for image in images:
+                if tuple(image.shape) != wanted or not image.is_floating_point():
+                    raise ConfigError(
+                        f"data.{name}_transform gives {image.dtype} {tuple(image.shape)}, and the "
+                        f"model needs floats {wanted}: make it end in data.image_size and in "
+                        "ToNormalised"
+                    )
+
+    def _evaluation(self, dataset: Any) -> StatefulLoader:
+        reader = self._reading(dataset, self.eval_transform)
+        return self._loader(reader, self.loader.eval_batch_size, shuffle=False, drop_last=False)
+
+    def _reading(
+        self, dataset: Any, transform: Transform, *, training: bool = False
+    ) -> KeyedReader:
+        if self._features_of is not None:
+            dataset, transform = self.featured(dataset), _as_is
+        return self.reader(dataset, transform, training=training)
+
+    def _loader(
+        self, reader: KeyedReader, batch_size: int, *, shuffle: bool, drop_last: bool
+    ) -> StatefulLoader:
+        trainer = self.trainer
+        return StatefulLoader(
+            reader,
+            batch_size=batch_size,
+            seed=self.seed,
+            collate_fn=self.collate,
+            shuffle=shuffle,
+            drop_last=drop_last,
+            rank=0 if trainer is None else trainer.global_rank,
+            world_size=1 if trainer is None else trainer.world_size,
+            num_workers=self.loader.num_workers,
+            pin_memory=self.loader.pin_memory,
+            persistent_workers=True,
+        )
+
+
+def _as_is(features: Tensor) -> Tensor:
+    return features

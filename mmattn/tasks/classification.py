@@ -1,0 +1,215 @@
+"""The classification task: batch -> model -> loss -> log, for one head or many."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from lightning.pytorch.utilities import move_data_to_device
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from mmattn.batch import LabelBatch
+from mmattn.classifier import Classifier
+from mmattn.data.labelled.classes import Classes
+from mmattn.data.order import stable_hash
+from mmattn.data.tokenizer import CaptionTokenizer
+from mmattn.errors import CheckpointError, ConfigError
+from mmattn.metrics.label_metric import LabelMetric
+from mmattn.metrics.label_scores import label_scores
+from mmattn.tasks.losses import LossOptions, class_weights, head_loss
+from mmattn.tasks.mixing import Mixing
+from mmattn.tasks.task import Task
+
+# What one number says how good a head of each kind is.
+PRIMARY = {"single": "accuracy", "multi": "f1_macro", "soft": "vqa_accuracy", "words": "accuracy"}
+
+
+class ClassificationTask(Task):
+    """Trains and evaluates a classifier.
+
+    With a single head its metrics are `val/accuracy` and so on, with several
+    `val/<head>/accuracy`. `val/score` is the mean of each head's first one (see `PRIMARY`).
+
+    Args:
+        model: the classifier.
+        tokenizer: of its texts; None for a model that reads none.
+        optimizer: parameter groups -> optimiser, a partial that holds lr and weight_decay.
+        scheduler: (optimiser, total steps) -> learning-rate schedule per step, or None.
+        classes: of every head, kept in every checkpoint.
+        counts: how often each class of every head is a label in training.
+        labelled: how many training examples have a label for each head.
+        test_names: names of the test sets, in the order of their loaders.
+        loss: how mistakes count.
+        losses: the same for heads of their own.
+        mixup, cutmix: see `Mixing`; for models of images alone.
+        layer_decay: learning rate of each encoder layer over that of the next.
+
+    Raises:
+        ConfigError: for options of a head that there is not, or that do not fit the model.
+    """
+
+    printed = ("val/loss", "val/score")
+    model: Classifier
+
+    def __init__(
+        self,
+        model: Classifier,
+        tokenizer: CaptionTokenizer | None,
+        optimizer: Callable[..., Optimizer],
+        scheduler: Callable[..., Any] | None,
+        *,
+        classes: Mapping[str, Classes],
+        counts: Mapping[str, Sequence[int]],
+        labelled: Mapping[str, int],
+        loss: LossOptions,
+        losses: Mapping[str, LossOptions] | None = None,
+        test_names: Sequence[str] = ("",),
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        layer_decay: float = 1.0,
+    ):
+        super().__init__(
+            model, tokenizer, optimizer, scheduler, test_names=test_names, layer_decay=layer_decay
+        )
+        self.classes = dict(classes)
+        unknown = [head for head in losses or {} if head not in classes]
+        if unknown:
+            raise ConfigError(
+                f"task.losses names {unknown[0]!r}; the heads are {', '.join(classes)}"
+            )
+        self.losses = {head: (losses or {}).get(head, loss) for head in classes}
+        self.mixing = Mixing(mixup, cutmix)
+        if self.mixing and (model.text is not None or model.word_heads):
+            raise ConfigError(
+                "task.mixup and task.cutmix mix images, and a text cannot be mixed: set both to 0"
+            )
+        for head, own in self.losses.items():
+            weights = class_weights(own, classes[head].kind, counts[head], labelled[head])
+            self.register_buffer(f"weights_of_{head}", weights, persistent=False)
+        self.val_scores = self._scores()
+        self.test_scores = nn.ModuleList(self._scores() for _ in self.test_names)
+
+    def _scores(self) -> nn.ModuleDict:
+        return nn.ModuleDict(
+            {head: label_scores(each.kind, each.names) for head, each in self.classes.items()}
+        )
+
+    def loss(
+        self, scores: Mapping[str, Tensor], targets: Mapping[str, Tensor]
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Return each head's loss, without its weight."""
+        return {
+            head: head_loss(
+                self.classes[head].kind,
+                scores[head].float(),
+                targets[head],
+                own,
+                getattr(self, f"weights_of_{head}"),
+            )
+            for head, own in self.losses.items()
+        }
+
+    def total(self, losses: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+        """Return the weighted sum over heads."""
+        parts = [self.losses[head].weight * loss for head, loss in losses.items()]
+        return torch.stack(parts).sum()
+
+    def training_step(self, batch: LabelBatch, batch_idx: int) -> Float[Tensor, ""]:
+        """Return the weighted sum of the heads' losses."""
+        if self.mixing:
+            sizes = {head: len(each.names) for head, each in self.classes.items()}
+            batch = self.mixing(batch, sizes)
+        losses = self.loss(self.model(batch), batch.targets)
+        loss = self.total(losses)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.keys))
+        if len(losses) > 1:
+            named = {f"train/{head}/loss": each for head, each in losses.items()}
+            self.log_dict(named, batch_size=len(batch.keys))
+        return loss
+
+    def validation_step(self, batch: LabelBatch, batch_idx: int) -> None:
+        """Measure the validation set."""
+        self._evaluate(batch, "val", self.val_scores)
+
+    def test_step(self, batch: LabelBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Measure the test set `test_names[dataloader_idx]`."""
+        scores = self.test_scores[dataloader_idx]
+        assert isinstance(scores, nn.ModuleDict)
+        self._evaluate(batch, self.test_prefix(dataloader_idx), scores)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores of the validation set."""
+        self._log_scores("val", self.val_scores)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the scores of every test set."""
+        for i, scores in enumerate(self.test_scores):
+            assert isinstance(scores, nn.ModuleDict)
+            self._log_scores(self.test_prefix(i), scores)
+
+    def own_values(self) -> dict[str, Any]:
+        """Return what a checkpoint says of the model besides its weights: plain values."""
+        classes = {
+            head: {"kind": each.kind, "names": list(each.names), "open": each.open}
+            for head, each in self.classes.items()
+        }
+        return {**super().own_values(), "classes": classes}
+
+    def check_own_values(self, saved: dict[str, Any]) -> None:
+        """Raise CheckpointError for other classes, by their names, or another tokenizer."""
+        super().check_own_values(saved)
+        if "classes" not in saved:
+            raise CheckpointError("the checkpoint is of another task: it says nothing of classes")
+        check_same_classes(saved["classes"], self.classes)
+
+    def _evaluate(self, batch: LabelBatch, prefix: str, scores: nn.ModuleDict) -> None:
+        found = self.model(batch)
+        loss = self.total(self.loss(found, batch.targets))
+        self.log(
+            f"{prefix}/loss",
+            loss,
+            batch_size=len(batch.keys),
+            sync_dist=True,
+            add_dataloader_idx=False,
+        )
+        keys = move_data_to_device(
+            torch.tensor([stable_hash(key) for key in batch.keys]), loss.device
+        )
+        for head, metric in scores.items():
+            assert isinstance(metric, LabelMetric)
+            metric.update(keys, found[head].float(), batch.targets[head])
+
+    def _log_scores(self, prefix: str, scores: nn.ModuleDict) -> None:
+        first = []
+        for head, metric in scores.items():
+            assert isinstance(metric, LabelMetric)
+            name = prefix if len(scores) == 1 else f"{prefix}/{head}"
+            values = metric.compute()  # gathered: the same on every rank
+            first.append(values[PRIMARY[self.classes[head].kind]])
+            for what, value in values.items():
+                self.log(f"{name}/{what}", float(value), sync_dist=True)
+            metric.reset()
+        self.log(f"{prefix}/score", sum(first) / len(first), sync_dist=True)
+
+
+def check_same_classes(saved: Mapping[str, Any], own: Mapping[str, Classes]) -> None:
+    """Raise CheckpointError where a checkpoint's heads or the names of its classes are others."""
+    if saved.keys() != own.keys():
+        raise CheckpointError(
+            f"the checkpoint has the heads {', '.join(saved)}, and this run {', '.join(own)}"
+        )
+    for head, each in own.items():
+        theirs = list(saved[head]["names"])
+        if theirs == list(each.names):
+            continue
+        differing = [
+            f"class {i} is {a!r} there and {b!r} here"
+            for i, (a, b) in enumerate(zip(theirs, each.names, strict=False))
+            if a != b
+        ]
+        raise CheckpointError(
+            f"the checkpoint has {len(theirs)} classes of {head} and this run {len(each.names)}; "
+            f"{differing[0] if differing else 'the first ones are the same'}: use the data of that "
+            "run, or give its classes in their order"
+        )

@@ -1,0 +1,56 @@
+"""Image files that cannot be used are named before training, with where they are asked for."""
+
+import pytest
+from PIL import Image
+
+from mmattn.data.labelled.example import Example
+from mmattn.data.labelled.image_files import with_sound_images
+from mmattn.errors import DataError
+
+
+@pytest.fixture
+def root(tmp_path):
+    for name in ("a", "b"):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
+    (tmp_path / "empty.png").write_bytes(b"")
+    return tmp_path
+
+
+def parts(*names):
+    rows = [Example(f"k{i}", {}, (name,), place=f"l:{i}") for i, name in enumerate(names, 1)]
+    return {"train": [*rows, Example("text", {}, text="no image")]}
+
+
+def test_sound_images_pass(root):
+    given = parts("a.png", "b.png", "a.png")
+    assert with_sound_images(given, root, leave_out=False) == (given, [])
+
+
+def test_missing_and_damaged_are_named_with_their_place(root):
+    with pytest.raises(DataError) as caught:
+        with_sound_images(parts("a.png", "gone.png", "empty.png"), root, leave_out=False)
+    message = str(caught.value)
+    assert "2 of 3 images cannot be used" in message
+    assert f"l:2: {root / 'gone.png'} cannot be read: No such file" in message
+    assert f"l:3: {root / 'empty.png'} is empty" in message
+    assert "leave_out_bad=true" in message
+
+
+def test_they_are_left_out_if_asked(root):
+    given = parts("a.png", "gone.png", "gone.png", "empty.png")
+    kept, notes = with_sound_images(given, root, leave_out=True)
+    assert [example.key for example in kept["train"]] == ["k1", "text"]
+    assert notes == ["Images missing or damaged: 2 (gone.png, empty.png); examples left out: 3"]
+
+
+def test_an_example_with_one_bad_image_of_two_is_left_out(root):
+    given = {"train": [Example("1", {}, ("a.png", "gone.png")), Example("2", {}, ("a.png",))]}
+    kept, _ = with_sound_images(given, root, leave_out=True)
+    assert [example.key for example in kept["train"]] == ["2"]
+
+
+@pytest.mark.parametrize("leave_out", [True, False])
+@pytest.mark.parametrize("name", ["../x.png", "/etc/passwd", "a\\b.png", ""])
+def test_a_name_that_leads_out_is_never_left_out_quietly(root, name, leave_out):
+    with pytest.raises(DataError, match="l:1: The file name"):
+        with_sound_images(parts(name), root, leave_out=leave_out)
