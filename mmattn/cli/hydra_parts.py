@@ -15,6 +15,7 @@ from mmattn.errors import ConfigError
 
 PACKAGES = ("hydra", "hydra_plugins", "logging", "colorlog")
 NAMES = ("_target_", "()", "class", "queue", "listener")  # Hydra's one, and those of logging.config
+OWN = "mmattn.cli.sweep_table.SweepTable"  # the one part of ours that Hydra builds
 STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 
 
@@ -40,7 +41,7 @@ def check_hydra_node(node: Any) -> None:
         ConfigError: naming the key and the name.
     """
     for key, name in names(OmegaConf.to_container(node, resolve=False), "hydra"):
-        if name in STREAMS:
+        if name in (OWN, *STREAMS):
             continue
         home = str(name).split(".")[0]
         if home not in PACKAGES:
