@@ -57,7 +57,7 @@ def train_control(
     config = OmegaConf.merge(config)  # type: ignore[assignment]
     with open_dict(config):
         config.data.withhold = withheld
-        config.model.may_miss = {**config.model.get("may_miss", {}), withheld: 0.0}
+        config.model.may_miss = {**(config.model.get("may_miss") or {}), withheld: 0.0}
         config.callbacks = {"step_seed": config.callbacks.step_seed}
         config.logger = None
         config.trainer.update(

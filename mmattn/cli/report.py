@@ -34,7 +34,9 @@ def report(results: dict[str, float], folder: Path, trainer: L.Trainer) -> None:
     table = Table("figure", "value", title="results", title_justify="left")
     table.columns[1].justify = "right"
     for key, value in results.items():
-        if key.startswith(("test/", "attention/", "train/seconds", "train/captions")):
+        if key.startswith(
+            ("test/", "control/", "attention/", "train/seconds", "train/captions", "train/examples")
+        ):
             table.add_row(key, f"{value:.4g}")
     if table.row_count:
         console.print(table)

@@ -139,6 +139,7 @@ class LabelDataModule(SplitDataModule):
             "tokenizer": self.tokenizer,
             "test_names": self.test_names,
             "classes": self.classes,
+            "lacking": self.lacking(),
             "counts": {
                 head: [counts[head][name] for name in each.names]
                 for head, each in self.classes.items()

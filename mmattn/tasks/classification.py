@@ -14,7 +14,7 @@ from mmattn.classifier import Classifier
 from mmattn.data.labelled.classes import Classes
 from mmattn.data.order import stable_hash
 from mmattn.data.tokenizer import CaptionTokenizer
-from mmattn.errors import CheckpointError, ConfigError
+from mmattn.errors import CheckpointError, ConfigError, DataError
 from mmattn.metrics.label_metric import LabelMetric
 from mmattn.metrics.label_scores import label_scores
 from mmattn.tasks.losses import LossOptions, class_weights, head_loss
@@ -39,6 +39,7 @@ class ClassificationTask(Task):
         classes: of every head, kept in every checkpoint.
         counts: how often each class of every head is a label in training.
         labelled: how many training examples have a label for each head.
+        lacking: "image" or "text" -> the place of an example of the data without it.
         test_names: names of the test sets, in the order of their loaders.
         loss: how mistakes count.
         losses: the same for heads of their own.
@@ -47,6 +48,7 @@ class ClassificationTask(Task):
 
     Raises:
         ConfigError: for options of a head that there is not, or that do not fit the model.
+        DataError: for data without what the model needs of every example.
     """
 
     printed = ("val/loss", "val/score")
@@ -62,6 +64,7 @@ class ClassificationTask(Task):
         classes: Mapping[str, Classes],
         counts: Mapping[str, Sequence[int]],
         labelled: Mapping[str, int],
+        lacking: Mapping[str, str],
         loss: LossOptions,
         losses: Mapping[str, LossOptions] | None = None,
         test_names: Sequence[str] = ("",),
@@ -72,6 +75,7 @@ class ClassificationTask(Task):
         super().__init__(
             model, tokenizer, optimizer, scheduler, test_names=test_names, layer_decay=layer_decay
         )
+        check_nothing_lacks(model, lacking)
         self.classes = dict(classes)
         unknown = [head for head in losses or {} if head not in classes]
         if unknown:
@@ -191,6 +195,18 @@ class ClassificationTask(Task):
                 self.log(f"{name}/{what}", float(value), sync_dist=True)
             metric.reset()
         self.log(f"{prefix}/score", sum(first) / len(first), sync_dist=True)
+
+
+def check_nothing_lacks(model: Classifier, lacking: Mapping[str, str]) -> None:
+    """Raise DataError for an example without an image or a text that the model needs."""
+    for what, place in lacking.items():
+        encoder = model.vision if what == "image" else model.text
+        if encoder is not None and what not in model.may_miss:
+            raise DataError(
+                f"{place} has no {what}, and the model reads one of every example: add it, set "
+                f"model.may_miss.{what}=0.1 to train for examples without, or choose a model of "
+                "the other one alone"
+            )
 
 
 def check_same_classes(saved: Mapping[str, Any], own: Mapping[str, Classes]) -> None:

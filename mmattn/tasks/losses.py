@@ -32,7 +32,7 @@ class LossOptions:
     weight: float = 1.0
     label_smoothing: float = 0.0
     focal: float = 0.0
-    class_weights: str | Sequence[float] | None = None
+    class_weights: str | Sequence[int | float] | None = None
 
     def __post_init__(self):
         if not 0 <= self.label_smoothing < 1:

@@ -16,7 +16,7 @@ from mmattn.data.labelled.groups import LabelledSet
 from mmattn.data.labelled.splits import LabelledSplits
 from mmattn.data.split_module import LoaderOptions, TokenizerOptions
 from mmattn.data.transforms import ToNormalised
-from mmattn.errors import CheckpointError, ConfigError
+from mmattn.errors import CheckpointError, ConfigError, DataError
 from mmattn.fusion import CrossFusion
 from mmattn.patches import LinearPatches
 from mmattn.tasks.classification import ClassificationTask, check_same_classes
@@ -163,6 +163,14 @@ def test_mixed_images_train(tmp_path, mixup, cutmix):
     trainer = make_trainer(tmp_path)
     trainer.fit(task, datamodule=data)
     assert torch.isfinite(trainer.callback_metrics["train/loss"])
+
+
+@pytest.mark.parametrize(("what", "kept"), [("image", "text"), ("text", "images")])
+def test_an_example_without_what_the_model_reads_is_named_with_its_place(what, kept):
+    whole = questions()
+    lacking = Example("odd", {"answer": "no"}, **{kept: getattr(whole[0], kept)}, place="a.csv:9")
+    with pytest.raises(DataError, match=rf"a.csv:9 has no {what}.*may_miss\.{what}=0\.1"):
+        make_task(make_data(examples=[*whole, lacking]))
 
 
 def test_a_text_cannot_be_mixed():

@@ -21,11 +21,12 @@ from mmattn.errors import ConfigError, DataError
 
 # Kinds of questions, and the trait that each is about: yes or no, then those with other answers.
 WHICH = {"which_letter": "which letter is it?", "which_mark": "which mark does it carry?"}
-_WORDING: dict[str, Callable[[str], str]] = {
-    "case": lambda case: f"is this a {case} letter?",
-    "letter": lambda letter: f"is this the letter {letter}?",
-    "mark": lambda mark: f"does it carry the mark {mark}?",
-    "name": lambda name: f"does the name {name} fit?",
+# A mark is asked for in three ways, for only some letters have one.
+_WORDINGS = {
+    "case": ("is this a {} letter?",),
+    "letter": ("is this the letter {}?",),
+    "mark": ("does it carry the mark {}?", "is there a {} on it?", "does the letter have a {}?"),
+    "name": ("does the name {} fit?",),
 }
 _TRAIT: dict[str, Callable[[Traits], str | None]] = {
     "case": lambda found: found.case,
@@ -122,16 +123,16 @@ class GlyphQuestions:
                 yield from self._pairs(kind, known)
 
     def _pairs(self, kind: str, known: dict[str, Traits]) -> Iterator[Example]:
-        """Yield a question with answer yes and one with answer no for every picture of a kind."""
+        """Yield a question with answer yes, and one with no, for every picture and wording."""
         having: dict[str, list[str]] = defaultdict(list)  # trait -> the pictures that have it
         for key in shuffled(known, self.seed):
             value = _TRAIT[kind](known[key])
             if value is not None:
                 having[value].append(key)
-        wording = _WORDING[kind]
-        for key, true, false in balanced_pairs(having):
-            for answer, value in (("yes", true), ("no", false)):
-                yield _example(key, kind, answer, wording(value))
+        for i, wording in enumerate(_WORDINGS[kind]):
+            for key, true, false in balanced_pairs(having, i / len(_WORDINGS[kind])):
+                for answer, value in (("yes", true), ("no", false)):
+                    yield _example(key, f"{kind}-{i}", answer, wording.format(value))
 
     def _which(
         self, kind: str, known: dict[str, Traits], answers: Sequence[str]
@@ -144,19 +145,22 @@ class GlyphQuestions:
                 yield _example(key, kind, answer, WHICH[kind])
 
 
-def balanced_pairs(having: dict[str, list[str]]) -> Iterator[tuple[str, str, str]]:
+def balanced_pairs(
+    having: Mapping[str, Sequence[str]], turn: float = 0.0
+) -> Iterator[tuple[str, str, str]]:
     """Yield (picture, its trait, another trait): every trait is the other one as often as its own.
 
     The pictures lie in a ring, those of one trait together; the other trait is that of the picture
-    half way round the ring, or a little less. A trait that more than half of the pictures have
-    would meet itself there, so only as many of its pictures are used as all others have together.
+    some way round the ring, farther for a larger `turn` in [0, 1). A trait that more than half of
+    the pictures have would meet itself there, so only as many of its pictures are used as all
+    others have together.
     """
-    kept = dict(sorted(having.items()))
+    kept = {trait: list(keys) for trait, keys in having.items()}
     for trait, keys in kept.items():
-        others = sum(map(len, kept.values())) - len(keys)
-        kept[trait] = keys[:others]
+        kept[trait] = keys[: sum(map(len, kept.values())) - len(keys)]
     ring = [(key, trait) for trait, keys in kept.items() for key in keys]
-    step = max(map(len, kept.values()), default=0)
+    most = max(map(len, kept.values()), default=0)
+    step = most + int(turn * (len(ring) - 2 * most))
     for i, (key, trait) in enumerate(ring):
         yield key, trait, ring[(i + step) % len(ring)][1]
 

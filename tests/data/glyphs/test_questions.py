@@ -22,7 +22,7 @@ def sets(splits):
 
 
 def kind_of(example) -> str:
-    return example.key.split("/")[-2]
+    return example.key.split("/")[-2].partition("-")[0]
 
 
 def test_yes_and_no_are_as_frequent_for_every_picture_and_every_wording(splits):
@@ -31,7 +31,7 @@ def test_yes_and_no_are_as_frequent_for_every_picture_and_every_wording(splits):
         for example in dataset.examples:
             if kind_of(example) not in WHICH:
                 answer = example.labels["answer"]
-                by_picture[example.images, kind_of(example)][answer] += 1
+                by_picture[example.key.rpartition("/")[0]][answer] += 1
                 by_wording[example.text][answer] += 1
         assert by_picture
         assert all(found == {"yes": 1, "no": 1} for found in by_picture.values())
@@ -55,12 +55,12 @@ def test_answers_are_true(splits):
             assert answer == (known.mark if kind == "which_mark" else known.letter)
             continue
         said = {
-            "case": f"is this a {known.case} letter?",
-            "letter": f"is this the letter {known.letter}?",
-            "mark": f"does it carry the mark {known.mark}?",
-            "name": f"does the name {known.name} fit?",
+            "case": f" {known.case} letter?",
+            "letter": f" letter {known.letter}?",
+            "mark": f" {known.mark}",
+            "name": f" name {known.name} fit?",
         }[kind]
-        assert (text == said) == (answer == "yes")
+        assert (said in text) == (answer == "yes")
 
 
 def test_all_kinds_are_asked_and_the_marks_are_where_the_store_says(splits):
@@ -87,9 +87,10 @@ def test_traits(character, expected):
     assert (found.script, found.category, found.case, found.letter, found.mark) == expected
 
 
-def test_another_trait_is_drawn_as_often_as_the_own_one():
+@pytest.mark.parametrize("turn", [0.0, 0.5, 0.99])
+def test_another_trait_is_drawn_as_often_as_the_own_one(turn):
     having = {"a": list("1234567"), "b": ["8", "9"], "c": ["x"]}
-    pairs = list(balanced_pairs(having))
+    pairs = list(balanced_pairs(having, turn))
     assert all(true != false for _, true, false in pairs)
     assert Counter(true for _, true, _ in pairs) == Counter(false for *_, false in pairs)
     assert Counter(true for _, true, _ in pairs) == {"a": 3, "b": 2, "c": 1}
