@@ -213,7 +213,7 @@ class NamedRegions:
         dataset: the set.
         regions: key -> region, of at most `limit` examples, drawn evenly. Those that the network's
             picture does not show are not among them.
-        naming: the texts' examples (keys) that may name something: all but those asked in vain.
+        naming: the keys of all examples that name something in their picture, measured or not.
 
     Raises:
         ConfigError: for a transform of unknown geometry.
