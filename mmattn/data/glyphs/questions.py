@@ -50,8 +50,8 @@ class QuestionStore(GlyphStore):
         mark = traits(self.character(name)).mark
         if mark is None:
             return None
-        named = ((WHICH["which_mark"], mark), (_WORDING["mark"](mark), "yes"))
-        return self.regions(name).get(mark) if (example.text, answer) in named else None
+        asked = {WHICH["which_mark"]: mark, **{w.format(mark): "yes" for w in _WORDINGS["mark"]}}
+        return self.regions(name).get(mark) if asked.get(str(example.text)) == answer else None
 
 
 class GlyphQuestions:
