@@ -47,7 +47,7 @@ def risk_coverage_picture(curves: Mapping[str, RiskCoverage]) -> UInt8[np.ndarra
 
 
 def _plot(axes: Axes, risk: Float[np.ndarray, "N"], label: str, colour: str, dash: str) -> None:
-    chosen = np.unique(np.linspace(0, len(risk) - 1, min(len(risk), POINTS)).round().astype(int))
+    chosen = np.unique(np.linspace(0, len(risk) - 1, min(len(risk), POINTS)).astype(int))
     marker = "." if len(chosen) < 30 else None
     coverage = (chosen + 1) / len(risk)
     axes.plot(coverage, risk[chosen], dash, color=colour, label=label, marker=marker, clip_on=False)

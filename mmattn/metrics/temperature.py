@@ -51,18 +51,16 @@ def fit_temperature(
 def _root(slope: Callable[[float], tuple[float, float]], low: float, high: float) -> float:
     """Return where a rising slope is zero; `slope` gives it and its derivative.
 
-    Newton's steps, few near the root, but far from it they may creep: one that leaves the bracket
-    or leaves more than a third of the slope halves the bracket instead, in the logarithm.
+    By Newton's steps; one that would leave the bracket halves it instead, in the logarithm.
     """
-    at, before = 1.0, math.inf
+    at = 1.0
     while high - low > TOLERANCE * low:
         value, derivative = slope(at)
         low, high = (at, high) if value < 0 else (low, at)
         step = value / derivative if derivative > 0 else math.inf
         if abs(step) <= TOLERANCE * at:
             break
-        newton = low < at - step < high and abs(value) < before / 3
-        at, before = at - step if newton else math.sqrt(low * high), abs(value)
+        at = at - step if low < at - step < high else math.sqrt(low * high)
     return at
 
 

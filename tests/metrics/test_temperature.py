@@ -73,7 +73,7 @@ def test_parts_of_the_data_are_added_up(monkeypatch):
 
 @pytest.mark.parametrize("wrong", [1, 10])
 def test_few_mistakes_take_few_passes(monkeypatch, wrong):
-    """Where nearly all are right the slope is nearly flat, and Newton's steps creep."""
+    """Where nearly all are right the slope is nearly flat for long."""
     logits = torch.tensor([[8.0, 0.0]]).expand(5000, -1)
     targets = (torch.arange(5000) < wrong).long()
     passes, slope = [], module._slope

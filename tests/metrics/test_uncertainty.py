@@ -46,6 +46,11 @@ def test_passes_that_disagree_are_told_from_an_ambiguous_case():
     assert found.variation_ratio.tolist() == [0.5, 0.0]
 
 
+def test_rounding_makes_no_disagreement_negative():
+    p = torch.rand(1, 50, 3, generator=torch.Generator().manual_seed(4)).double().softmax(-1)
+    assert (uncertainty(p.repeat(3, 1, 1)).mutual_information >= 0).all()
+
+
 def test_the_order_of_passes_does_not_matter():
     p = torch.rand(5, 3, 4, generator=torch.Generator().manual_seed(0)).softmax(-1)
     for first, second in zip(uncertainty(p), uncertainty(p.flip(0)), strict=True):

@@ -55,6 +55,13 @@ def test_an_entity_ends_with_its_text():
     assert found["entity_f1"] == 1.0
 
 
+def test_an_entity_ends_with_its_text_also_where_places_go_on():
+    """The second text's first word has no label, so its place follows that of the first text."""
+    found = scored(([[1, 0], [0, 0]], [[1, IGNORE], [IGNORE, 2]]))
+    assert found["entity_precision"] == 1.0
+    assert found["entity_recall"] == 0.5
+
+
 def test_an_entity_ends_where_a_word_has_no_label():
     found = scored(([[1, 2, 2]], [[1, IGNORE, 2]]), ([[1, 1, 1]], [[0, 0, IGNORE]]))
     assert found["entity_recall"] == 1.0  # two entities of one word each
