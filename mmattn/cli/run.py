@@ -85,7 +85,7 @@ def train_and_test(config: DictConfig, folder: Path, checkpoint: Path | None) ->
         if config.test:
             test(trainer, task, data, checkpoint, trained=config.train)
             metrics |= trainer.callback_metrics
-        metrics["model/parameters"] = sum(p.numel() for p in model.parameters())
+        metrics["model/parameters"] = float(sum(p.numel() for p in model.parameters()))
         metrics |= run_controls(config, folder, data)
         optimised = finish(trainer, config, folder, metrics)
         if config.train and trainer.is_global_zero and not config.trainer.fast_dev_run:

@@ -12,7 +12,7 @@ from mmattn.errors import ConfigError
 CONF = Path(__file__).resolve().parents[2] / "conf"
 OURS = sorted(
     {
-        target.strip()
+        target.partition("#")[0].strip()
         for path in CONF.rglob("*.yaml")
         for target in re.findall(r"_target_:(.*)", path.read_text("utf-8"))
     }
