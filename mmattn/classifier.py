@@ -214,6 +214,9 @@ class Classifier(nn.Module):
     def _check(self, heads: Mapping[str, int]) -> None:
         if not heads:
             raise ValueError("a classifier needs a head: name one with its number of classes")
+        taken = [name for name in heads if not name or "." in name or hasattr(nn.ModuleDict, name)]
+        if taken:
+            raise ValueError(f"a head cannot be called {taken[0]!r} in torch: give it another name")
         empty = [name for name, classes in heads.items() if classes < 1]
         if empty:
             raise ValueError(f"the head {empty[0]!r} has no class")

@@ -1,6 +1,8 @@
 """What every test shares: no network, no screen, one thread, and shapes checked at every call."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 # Before the libraries that read them are imported; processes that a test starts inherit them.
@@ -86,3 +88,25 @@ def data_root() -> Path:
     if not root.is_dir():
         pytest.fail(f"MMATTN_DATA is {value!r}, which is not a folder: correct it or unset it")
     return root
+
+
+@pytest.fixture(scope="session")
+def train():
+    """Run train.py in a folder, in a process of its own as a user does; return what it printed."""
+    repository = Path(__file__).resolve().parent.parent
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "MMATTN"))}
+
+    def run(folder, *overrides, code=0):
+        done = subprocess.run(
+            [sys.executable, str(repository / "train.py"), *overrides],
+            cwd=folder,
+            env=environment | {"PYTHONPATH": str(repository), "PYTHONWARNINGS": ""},
+            capture_output=True,
+            text=True,
+            timeout=500,
+            check=False,
+        )
+        assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
+        return done
+
+    return run

@@ -221,6 +221,8 @@ def test_selected_examples_are_as_before():
     [
         ({"heads": {}}, "needs a head"),
         ({"heads": {"answer": 0}}, "'answer' has no class"),
+        ({"heads": {"type": 2}}, "cannot be called 'type'"),
+        ({"heads": {"a.b": 2}}, "cannot be called 'a.b'"),
         ({"heads": {"answer": 2}, "word_heads": ["tag"]}, "word_heads names 'tag'"),
         ({"vision": None, "text": None, "fusion": None}, "image encoder, a text encoder, or both"),
         ({"fusion": None}, "give all three, or one"),

@@ -46,27 +46,11 @@ PROMISED = [
 ]
 
 
-def train(folder, *overrides, code=0):
-    """Run train.py in `folder`, in a process of its own as a user does."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "MMATTN"))}
-    done = subprocess.run(
-        [sys.executable, str(REPOSITORY / "train.py"), *SMALL, *overrides],
-        cwd=folder,
-        env=environment | {"PYTHONPATH": str(REPOSITORY), "PYTHONWARNINGS": ""},
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
-    assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
-    return done
-
-
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, train):
     """The finished run's folder and what it printed."""
     folder = tmp_path_factory.mktemp("empty folder")  # with a space in its name
-    done = train(folder)
+    done = train(folder, *SMALL)
     (path,) = folder.glob("logs/caption/runs/*")
     return path, done.stdout
 
@@ -164,16 +148,16 @@ def test_a_report_on_what_is_no_run_is_one_line(tmp_path):
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 
 
-def test_half_precision_throughout(tmp_path):
-    train(tmp_path, "trainer.precision=bf16-true", "trainer.limit_train_batches=2")
+def test_half_precision_throughout(train, tmp_path):
+    train(tmp_path, *SMALL, "trainer.precision=bf16-true", "trainer.limit_train_batches=2")
     (path,) = tmp_path.glob("logs/caption/runs/*/results.json")
     assert set(PROMISED) <= set(json.loads(path.read_text()))
     parameters = list(read_folder(path.parent).model.parameters())
     assert {parameter.dtype for parameter in parameters} == {torch.bfloat16}
 
 
-def test_a_mistake_is_one_line(tmp_path):
-    done = train(tmp_path, "model.text.block.heads=5", code=2)
+def test_a_mistake_is_one_line(train, tmp_path):
+    done = train(tmp_path, *SMALL, "model.text.block.heads=5", code=2)
     assert [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert "Traceback" not in done.stderr
     assert "16" in done.stderr
@@ -181,9 +165,10 @@ def test_a_mistake_is_one_line(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_sweep_over_two_processes_makes_one_folder_a_point(tmp_path):
+def test_a_sweep_over_two_processes_makes_one_folder_a_point(train, tmp_path):
     train(
         tmp_path,
+        *SMALL,
         *("-m", "model.text.depth=1,2", "trainer=ddp", "trainer.devices=2"),
         "trainer.enable_progress_bar=false",
     )

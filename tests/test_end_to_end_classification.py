@@ -2,17 +2,12 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 from mmattn.cli.load_run import load_run
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 FONTS = [
     "fonts=[DejaVuSans,DejaVuSerif]",
     "held_out_fonts=[DejaVuSans-Bold]",
@@ -37,24 +32,8 @@ QUESTIONS = [
 ]
 
 
-def train(folder, *overrides, code=0):
-    """Run train.py in `folder`, in a process of its own as a user does."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "MMATTN"))}
-    done = subprocess.run(
-        [sys.executable, str(REPOSITORY / "train.py"), *overrides],
-        cwd=folder,
-        env=environment | {"PYTHONPATH": str(REPOSITORY), "PYTHONWARNINGS": ""},
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
-    assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
-    return done
-
-
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, train):
     """The folder of a finished run on questions, and what it printed."""
     folder = tmp_path_factory.mktemp("empty folder")
     done = train(folder, *QUESTIONS)
@@ -84,7 +63,7 @@ def test_a_run_can_be_read_back_with_its_classes(run):
     assert scores.shape == (len(batch.keys), len(found.task.classes["answer"].names))
 
 
-def test_training_goes_on_and_refuses_other_classes(run):
+def test_training_goes_on_and_refuses_other_classes(run, train):
     checkpoint = f"ckpt_path={run[0]}/checkpoints/last.ckpt"
     folder = run[0].parents[3]
     more = [*QUESTIONS, checkpoint, "controls=[]", "test=false", "print_config=false"]
@@ -104,13 +83,13 @@ def test_training_goes_on_and_refuses_other_classes(run):
         (["model.fusion.depth=0"], "fusion.depth=0"),
     ],
 )
-def test_mistakes_are_one_line_and_exit_code_2(tmp_path, overrides, message):
+def test_mistakes_are_one_line_and_exit_code_2(train, tmp_path, overrides, message):
     done = train(tmp_path, *QUESTIONS, *overrides, code=2)
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_pictures_alone_with_three_heads(tmp_path):
+def test_pictures_alone_with_three_heads(train, tmp_path):
     train(
         tmp_path,
         "experiment=glyphs_classify",
@@ -126,7 +105,7 @@ def test_pictures_alone_with_three_heads(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_five_fusions_end_in_a_table_and_have_one_size(tmp_path):
+def test_the_five_fusions_end_in_a_table_and_have_one_size(train, tmp_path):
     overrides = [each for each in QUESTIONS if not each.startswith("experiment")]
     done = train(tmp_path, "experiment=fusion_ablation", *overrides, "model.text.dim=32")
     lines = [line for line in done.stdout.splitlines() if line.startswith("| ")]

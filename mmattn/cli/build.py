@@ -19,6 +19,7 @@ from mmattn.cli.suggest import one_line
 from mmattn.data.split_module import SplitDataModule
 from mmattn.errors import ConfigError, UserError
 from mmattn.tasks.task import Task
+from mmattn.training.feature_cache import FeatureCache
 
 
 def build(config: DictConfig, key: str) -> Any:
@@ -94,3 +95,17 @@ def build_trainer(config: DictConfig) -> L.Trainer:
         )
     except (ValueError, TypeError, MisconfigurationException) as error:
         raise ConfigError(f"trainer: {one_line(str(error))}") from error
+
+
+def use_feature_cache(
+    config: DictConfig, data: SplitDataModule, model: nn.Module, trainer: L.Trainer
+) -> None:
+    """Encode all images once with the frozen backbone, and train on what it returns."""
+    cache = FeatureCache(
+        config.feature_cache,
+        model.get_submodule("vision.patches"),  # type: ignore[arg-type]
+        data.eval_transform,
+        batch_size=data.loader.eval_batch_size,
+        device=trainer.strategy.root_device,
+    )
+    data.use_features(cache)

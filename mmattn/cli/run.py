@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.syntax import Syntax
 
 from mmattn.cli.arguments import check_arguments
-from mmattn.cli.build import build, build_model, build_task, build_trainer
+from mmattn.cli.build import build, build_model, build_task, build_trainer, use_feature_cache
 from mmattn.cli.controls import check_controls, run_controls
 from mmattn.cli.distributed import check_ranks, join_processes, one_job, quiet_other_ranks
 from mmattn.cli.quiet import quiet_libraries
@@ -30,7 +30,6 @@ from mmattn.errors import ConfigError
 from mmattn.tasks.task import Task
 from mmattn.training.allocator import keep_freed_memory
 from mmattn.training.checkpoints import check_checkpoint, find_checkpoint, load_weights
-from mmattn.training.feature_cache import FeatureCache
 from mmattn.training.results import write_results
 from mmattn.training.throughput import Throughput
 
@@ -86,27 +85,19 @@ def train_and_test(config: DictConfig, folder: Path, checkpoint: Path | None) ->
             test(trainer, task, data, checkpoint, trained=config.train)
             metrics |= trainer.callback_metrics
         metrics["model/parameters"] = float(sum(p.numel() for p in model.parameters()))
-        metrics |= run_controls(config, folder, data)
-        optimised = finish(trainer, config, folder, metrics)
-        if config.train and trainer.is_global_zero and not config.trainer.fast_dev_run:
+        for callback in callbacks(trainer):
+            if isinstance(callback, Throughput):
+                metrics |= callback.results()
+        earnest = trainer.is_global_zero and not config.trainer.fast_dev_run
+        if earnest and config.train:
             # A test has loaded the best weights, and measured them.
             best = None if config.test else best_weights(trainer)
             save_model(task, data, folder, best=best, results=metrics if config.test else {})
-        return optimised
-
-
-def use_feature_cache(
-    config: DictConfig, data: SplitDataModule, model: torch.nn.Module, trainer: L.Trainer
-) -> None:
-    """Encode all images once with the frozen backbone, and train on what it returns."""
-    cache = FeatureCache(
-        config.feature_cache,
-        model.get_submodule("vision.patches"),  # type: ignore[arg-type]
-        data.eval_transform,
-        batch_size=data.loader.eval_batch_size,
-        device=trainer.strategy.root_device,
-    )
-    data.use_features(cache)
+        if config.controls and config.train and config.test:
+            if earnest:  # a control that fails takes nothing with it
+                write_results(folder / "results.json", metrics)
+            metrics |= run_controls(config, data)
+        return finish(trainer, config, folder, metrics)
 
 
 def fit(trainer: L.Trainer, task: Task, data: SplitDataModule, checkpoint: Path | None) -> None:
@@ -152,9 +143,6 @@ def finish(
     trainer: L.Trainer, config: DictConfig, folder: Path, metrics: dict[str, Any]
 ) -> float | None:
     """Write results.json, say what came out and where it is; return the optimised metric."""
-    for callback in callbacks(trainer):
-        if isinstance(callback, Throughput):
-            metrics |= callback.results()
     if trainer.is_global_zero and not config.trainer.fast_dev_run:
         report(write_results(folder / "results.json", metrics), folder, trainer)
     wanted = config.optimized_metric

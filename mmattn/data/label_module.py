@@ -1,7 +1,8 @@
 """From a source of labelled examples to batches: texts become tokens, labels become targets."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,8 +14,8 @@ from mmattn.data.labelled.classes import (
     Classes,
     check_kinds,
     check_labels,
-    count_labels,
     make_classes,
+    summarise,
 )
 from mmattn.data.labelled.example import Example
 from mmattn.data.labelled.groups import LabelledSet
@@ -28,26 +29,20 @@ log = logging.getLogger(__name__)
 MODALITIES = ("image", "text")
 
 
-class LabelDataModule(SplitDataModule):
+class LabelDataModule(SplitDataModule[LabelledSplits]):
     """Labelled images, texts and pairs as Lightning wants them.
 
     A batch holds `loader.batch_size` groups: the examples that share their images, which are read
     and encoded once.
 
     Args:
-        source: the data set.
-        image_size: (height, width) that the transforms produce.
-        train_transform, eval_transform: uint8 [3, h, w] -> float [3, height, width].
-        tokenizer: where the tokenizer comes from, if any example has a text.
-        loader: how batches are read.
         max_length: the longest text in tokens, its begin and end token included.
-        seed: of order, augmentation and choice of texts.
         texts_per_image: so many examples of a group are drawn in each epoch; all if None.
         withhold: "image" or "text" to leave it out everywhere: the control for what the other one
-            tells alone.
-        truncate: cut longer texts instead of refusing them.
-        root: the folder of the data set, which the configuration also hands to the source.
+            tells alone. The other arguments are those of `SplitDataModule`.
     """
+
+    source: LabelledSource
 
     def __init__(
         self,
@@ -65,13 +60,16 @@ class LabelDataModule(SplitDataModule):
         truncate: bool = False,
         root: str | None = None,
     ):
-        super().__init__(image_size, train_transform, eval_transform, loader, seed)
+        super().__init__(
+            *(source, image_size, train_transform, eval_transform, tokenizer, loader),
+            max_length=max_length,
+            seed=seed,
+            truncate=truncate,
+            root=root,
+        )
         if withhold is not None and withhold not in MODALITIES:
             raise ConfigError(f"data.withhold is {withhold!r}; choose image, text or null")
-        self.source, self.tokenizer_options = source, tokenizer
-        self.max_length, self.truncate, self.root = max_length, truncate, root
         self.texts_per_image, self.withhold = texts_per_image, withhold
-        self._splits: LabelledSplits | None = None
         self._classes: dict[str, Classes] = {}
         self._tokenizer: CaptionTokenizer | None = None
 
@@ -86,18 +84,11 @@ class LabelDataModule(SplitDataModule):
         for note in found.notes:
             log.info("%s", note)
         self._splits, self._classes = with_classes(found)
-        self._tokenizer = tokenizer or self._make_tokenizer()
-        for name, dataset in self.named_sets():
+        texts = [text for example in self.splits.train.examples for text in texts_of(example)]
+        self._tokenizer = tokenizer or (self.make_tokenizer(texts) if texts else None)
+        for name, dataset in named_sets(self.splits):
             self._check_lengths(name, dataset)
         self.check_transforms()
-
-    @property
-    def splits(self) -> LabelledSplits:
-        """The sets of examples; `read` comes first."""
-        if self._splits is None:
-            self.read()
-        assert self._splits is not None
-        return self._splits
 
     @property
     def classes(self) -> dict[str, Classes]:
@@ -110,18 +101,6 @@ class LabelDataModule(SplitDataModule):
         """The tokenizer, None where no example has a text; `read` comes first."""
         return self._tokenizer
 
-    @property
-    def sets(self) -> tuple[LabelledSet, LabelledSet, Mapping[str, LabelledSet]]:
-        """The training set, the validation set, and the test sets by name."""
-        return self.splits.train, self.splits.val, self.splits.test
-
-    def named_sets(self) -> Iterator[tuple[str, LabelledSet]]:
-        """Yield (name, set) for every set there is."""
-        yield "training", self.splits.train
-        yield "validation", self.splits.val
-        for name, dataset in self.splits.test.items():
-            yield f"test {name}".rstrip(), dataset
-
     def model_settings(self) -> dict[str, Any]:
         """Return what a classifier's settings take from the data, by their keys."""
         words = [head for head, each in self.classes.items() if each.kind == "words"]
@@ -133,30 +112,20 @@ class LabelDataModule(SplitDataModule):
 
     def task_settings(self) -> dict[str, Any]:
         """Return what the task takes from the data."""
-        train = self.splits.train.examples
-        counts = {head: count_labels(head, train) for head in self.classes}
         return {
             "tokenizer": self.tokenizer,
             "test_names": self.test_names,
-            "classes": self.classes,
+            "labels": summarise(self.classes, self.splits.train.examples),
             "lacking": self.lacking(),
-            "counts": {
-                head: [counts[head][name] for name in each.names]
-                for head, each in self.classes.items()
-            },
-            "labelled": {
-                head: sum(example.labels.get(head) is not None for example in train)
-                for head in self.classes
-            },
         }
 
     def lacking(self) -> dict[str, str]:
         """Return modality -> the place of the first example without it, if there is one."""
         found = {}
-        for _, dataset in self.named_sets():
+        for _, dataset in named_sets(self.splits):
             for example in dataset.examples:
                 for what in self.missing(example):
-                    found.setdefault(what, example.place or example.key)
+                    found.setdefault(what, example.where)
         return found
 
     def missing(self, example: Example) -> list[str]:
@@ -216,7 +185,7 @@ class LabelDataModule(SplitDataModule):
         if tokenizer is None or text is None or self.withhold == "text":
             return [0 if tokenizer is None else tokenizer.begin_id], []
         starts, ids = [], []
-        for part in [text] if isinstance(text, str) else [f" {word}" for word in text]:
+        for part in texts_of(example):
             starts.append(len(ids) + 1)
             ids += tokenizer.encode(part)
         kept = ids[: self.max_length - 2]
@@ -253,33 +222,20 @@ class LabelDataModule(SplitDataModule):
             first += here
         return torch.tensor(rows), torch.tensor(valid)
 
-    def _make_tokenizer(self) -> CaptionTokenizer | None:
-        options = self.tokenizer_options
-        texts = [text for example in self.splits.train.examples for text in texts_of(example)]
-        if not texts:
-            return None
-        if options.path is not None:
-            return CaptionTokenizer.load(options.path)
-        return CaptionTokenizer.train(texts, options.vocab_size, options.min_frequency)
-
     def _check_lengths(self, name: str, dataset: LabelledSet) -> None:
-        if self.tokenizer is None:
+        tokenizer, examples = self.tokenizer, dataset.examples
+        if tokenizer is None:
             return
-        long, longest, place = 0, 0, ""
-        for example in dataset.examples:
-            length = sum(len(self.tokenizer.encode(text)) for text in texts_of(example)) + 2
-            long += length > self.max_length
-            if length > longest:
-                longest, place = length, example.place or example.key
-        if not long:
-            return
-        found = (
-            f"{long} of {len(dataset.examples)} texts of the {name} set are longer than "
-            f"max_length={self.max_length} tokens; the longest has {longest}: {place}"
-        )
-        if not self.truncate:
-            raise DataError(f"{found}. Set data.max_length={longest}, or data.truncate=true to cut")
-        log.warning("%s. They are cut.", found)
+        lengths = [sum(len(tokenizer.encode(part)) for part in texts_of(e)) + 2 for e in examples]
+        self.check_lengths(f"texts of the {name} set", lengths, lambda n: examples[n].where)
+
+
+def named_sets(found: LabelledSplits) -> Iterator[tuple[str, LabelledSet]]:
+    """Yield (name, set) for every set there is."""
+    yield "training", found.train
+    yield "validation", found.val
+    for name, dataset in found.test.items():
+        yield f"test {name}".rstrip(), dataset
 
 
 def with_classes(found: LabelledSplits) -> tuple[LabelledSplits, dict[str, Classes]]:
@@ -288,15 +244,13 @@ def with_classes(found: LabelledSplits) -> tuple[LabelledSplits, dict[str, Class
     Training examples of which no label is a class (an answer that is not frequent enough) are left
     out. Raises DataError for wrong labels, and for an empty set.
     """
-    named: list[tuple[str, LabelledSet]] = [("training", found.train), ("validation", found.val)]
-    named += [(f"test {name}".rstrip(), dataset) for name, dataset in found.test.items()]
-    for name, dataset in named:
+    for name, dataset in named_sets(found):
         if not len(dataset):
             raise DataError(f"the {name} set is empty: it has 0 examples")
         check_kinds(found.heads, name, dataset.examples)
     train = found.train.examples
     classes = {head: make_classes(head, spec, train) for head, spec in found.heads.items()}
-    for name, dataset in named:
+    for name, dataset in named_sets(found):
         if not (name == "training" and any(spec.most_common for spec in found.heads.values())):
             check_labels(found.heads, classes, name, dataset.examples)
     kept = [e for e in train if all(c.knows(e.labels.get(h)) for h, c in classes.items())]
@@ -305,7 +259,7 @@ def with_classes(found: LabelledSplits) -> tuple[LabelledSplits, dict[str, Class
     if not kept:
         raise DataError(f"the training set is empty: none of {len(train)} examples has a class")
     log.info("left out %d of %d training examples: no class", len(train) - len(kept), len(train))
-    return _with_train(found, LabelledSet(kept, found.train.store)), classes
+    return replace(found, train=LabelledSet(kept, found.train.store)), classes
 
 
 def texts_of(example: Example) -> list[str]:
@@ -313,11 +267,6 @@ def texts_of(example: Example) -> list[str]:
     if example.text is None:
         return []
     return [example.text] if isinstance(example.text, str) else [f" {w}" for w in example.text]
-
-
-def _with_train(found: LabelledSplits, train: LabelledSet) -> LabelledSplits:
-    values: dict[str, Any] = {**vars(found), "train": train}
-    return LabelledSplits(**values)
 
 
 def _padded(starts: Sequence[Sequence[int]]) -> Tensor:

@@ -1,7 +1,7 @@
 """From a source of captioned images to batches: the one place that turns captions into tokens."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,46 +14,18 @@ from mmattn.data.split_module import LoaderOptions as LoaderOptions
 from mmattn.data.split_module import SplitDataModule, Transform
 from mmattn.data.split_module import TokenizerOptions as TokenizerOptions
 from mmattn.data.tokenizer import CaptionTokenizer
-from mmattn.errors import DataError
 
 log = logging.getLogger(__name__)
 
 
-class CaptionDataModule(SplitDataModule):
-    """Captioned images as Lightning wants them.
+class CaptionDataModule(SplitDataModule[Splits]):
+    """Captioned images as Lightning wants them; `max_length` includes a caption's end token.
 
-    Args:
-        source: the data set.
-        image_size: (height, width) that the transforms produce.
-        train_transform, eval_transform: uint8 [3, h, w] -> float [3, height, width].
-        tokenizer: where the tokenizer comes from.
-        loader: how batches are read.
-        max_length: the longest caption in tokens, its end token included.
-        seed: of order, augmentation and choice of captions.
-        truncate: cut captions longer than `max_length` (their end token stays) instead of refusing.
-        root: the folder of the data set, which the configuration also hands to the source; None
-            for a built-in one.
+    The arguments are those of `SplitDataModule`.
     """
 
-    def __init__(
-        self,
-        source: CaptionSource,
-        image_size: Sequence[int],
-        train_transform: Transform,
-        eval_transform: Transform,
-        tokenizer: TokenizerOptions,
-        loader: LoaderOptions,
-        *,
-        max_length: int,
-        seed: int,
-        truncate: bool = False,
-        root: str | None = None,
-    ):
-        super().__init__(image_size, train_transform, eval_transform, loader, seed)
-        self.source, self.tokenizer_options = source, tokenizer
-        self.max_length, self.truncate, self.root = max_length, truncate, root
-        self._splits: Splits | None = None
-        self._tokenizer: CaptionTokenizer | None = None
+    source: CaptionSource
+    _tokenizer: CaptionTokenizer | None = None
 
     def read(self, tokenizer: CaptionTokenizer | None = None) -> None:
         """Read the source and make the tokenizer, or take the one that is given.
@@ -65,18 +37,10 @@ class CaptionDataModule(SplitDataModule):
         self._splits = self.source.splits()
         for note in self._splits.notes:
             log.info("%s", note)
-        self._tokenizer = tokenizer or self._make_tokenizer(self._splits.train)
+        self._tokenizer = tokenizer or self.make_tokenizer(_captions(self._splits.train))
         self._check_lengths("train", self._splits.train)
         self._check_lengths("val", self._splits.val)
         self.check_transforms()
-
-    @property
-    def splits(self) -> Splits:
-        """The sets of captioned images; `read` comes first."""
-        if self._splits is None:
-            self.read()
-        assert self._splits is not None
-        return self._splits
 
     @property
     def tokenizer(self) -> CaptionTokenizer:
@@ -97,11 +61,6 @@ class CaptionDataModule(SplitDataModule):
             "max_length": self.max_length,
             "test_names": self.test_names,
         }
-
-    @property
-    def sets(self) -> tuple[CaptionDataset, CaptionDataset, Mapping[str, CaptionDataset]]:
-        """The training set, the validation set, and the test sets by name."""
-        return self.splits.train, self.splits.val, self.splits.test
 
     def reader(
         self, dataset: CaptionDataset, transform: Transform, *, training: bool = False
@@ -148,31 +107,19 @@ class CaptionDataModule(SplitDataModule):
         """Return a caption's ids, cut so that the end token still fits."""
         return self.tokenizer.encode(caption)[: self.max_length - 1]
 
-    def _make_tokenizer(self, train: CaptionDataset) -> CaptionTokenizer:
-        options = self.tokenizer_options
-        if options.path is not None:
-            return CaptionTokenizer.load(options.path)
-        captions = (caption for i in range(len(train)) for caption in train.captions(i))
-        return CaptionTokenizer.train(captions, options.vocab_size, options.min_frequency)
-
     def _check_lengths(self, name: str, dataset: CaptionDataset) -> None:
         places = [(i, text) for i in range(len(dataset)) for text in dataset.captions(i)]
         encoded = self.tokenizer.backend.encode_batch(
             [text for _, text in places], add_special_tokens=False
         )
+
+        def place(n: int) -> str:
+            index, text = places[n]
+            return f"of image {dataset.key(index)}: {text[:60]!r}"
+
         lengths = [len(item.ids) + 1 for item in encoded]
-        longest = max(range(len(lengths)), key=lengths.__getitem__)
-        over = sum(length > self.max_length for length in lengths)
-        if not over:
-            return
-        index, text = places[longest]
-        found = (
-            f"{over} of {len(lengths)} {name} captions are longer than max_length="
-            f"{self.max_length} tokens; the longest has {lengths[longest]}, of image "
-            f"{dataset.key(index)}: {text[:60]!r}"
-        )
-        if not self.truncate:
-            raise DataError(
-                f"{found}. Set data.max_length={lengths[longest]}, or data.truncate=true to cut"
-            )
-        log.warning("%s. They are cut.", found)
+        self.check_lengths(f"{name} captions", lengths, place)
+
+
+def _captions(dataset: CaptionDataset) -> Iterator[str]:
+    yield from (caption for i in range(len(dataset)) for caption in dataset.captions(i))

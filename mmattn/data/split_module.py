@@ -2,19 +2,43 @@
 
 import logging
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import lightning as L
 from torch import Tensor
 
 from mmattn.data.augment import KeyedReader
 from mmattn.data.loader import StatefulLoader, check_same_order
+from mmattn.data.tokenizer import CaptionTokenizer
 from mmattn.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
 Transform = Callable[[Tensor], Tensor]
+
+
+@runtime_checkable
+class AnySplits(Protocol):
+    """What a source hands over, whatever its sets hold."""
+
+    @property
+    def train(self) -> Any:
+        """The training set."""
+        ...
+
+    @property
+    def val(self) -> Any:
+        """The validation set."""
+        ...
+
+    @property
+    def test(self) -> Mapping[str, Any]:
+        """The test sets by name."""
+        ...
+
+
+S = TypeVar("S", bound=AnySplits)
 
 
 @dataclass(frozen=True)
@@ -53,36 +77,56 @@ class LoaderOptions:
     max_bad_fraction: float = 0.0
 
 
-class SplitDataModule(L.LightningDataModule):
-    """Order, ranks and exact resume; what a sample is and how it is read is left to subclasses.
+class SplitDataModule(L.LightningDataModule, Generic[S]):
+    """A source's sets, their tokenizer, order, ranks and exact resume.
+
+    What a sample is and how it is read is left to subclasses.
 
     Args:
+        source: the data set; its `splits()` has `train`, `val`, `test` by name, and `notes`.
         image_size: (height, width) that the transforms produce.
         train_transform, eval_transform: uint8 [3, h, w] -> float [3, height, width].
+        tokenizer: where the tokenizer comes from.
         loader: how batches are read.
+        max_length: the longest text in tokens.
         seed: of order, augmentation and choice of texts.
+        truncate: cut texts longer than `max_length` (their end token stays) instead of refusing.
+        root: the folder of the data set, which the configuration also hands to the source; None
+            for a built-in one.
     """
 
     def __init__(
         self,
+        source: Any,
         image_size: Sequence[int],
         train_transform: Transform,
         eval_transform: Transform,
+        tokenizer: TokenizerOptions,
         loader: LoaderOptions,
+        *,
+        max_length: int,
         seed: int,
+        truncate: bool = False,
+        root: str | None = None,
     ):
         super().__init__()
-        self.image_size = (image_size[0], image_size[1])
+        self.source, self.image_size = source, (image_size[0], image_size[1])
         self.train_transform, self.eval_transform = train_transform, eval_transform
-        self.loader, self.seed = loader, seed
+        self.tokenizer_options, self.loader = tokenizer, loader
+        self.max_length, self.seed, self.truncate = max_length, seed, truncate
+        self.root = root
+        self._splits: S | None = None
         self._features_of: Callable[[Any], Any] | None = None
         self._train_loader: StatefulLoader | None = None
         self._position: dict[str, int] | None = None
 
     @property
-    @abstractmethod
-    def sets(self) -> tuple[Any, Any, Mapping[str, Any]]:
-        """The training set, the validation set, and the test sets by name."""
+    def splits(self) -> S:
+        """The sets; `read` comes first."""
+        if self._splits is None:
+            self.read()
+        assert self._splits is not None
+        return self._splits
 
     @abstractmethod
     def reader(self, dataset: Any, transform: Transform, *, training: bool = False) -> KeyedReader:
@@ -111,7 +155,7 @@ class SplitDataModule(L.LightningDataModule):
     @property
     def test_names(self) -> list[str]:
         """The names of the test sets, in the order of `test_dataloader`."""
-        return list(self.sets[2])
+        return list(self.splits.test)
 
     def use_features(self, features_of: Callable[[Any], Any]) -> None:
         """Let batches hold the frozen features of the images instead of their pixels."""
@@ -129,7 +173,7 @@ class SplitDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> StatefulLoader:
         """Return the shuffled, augmented training batches of this rank."""
-        reader = self._reading(self.sets[0], self.train_transform, training=True)
+        reader = self._reading(self.splits.train, self.train_transform, training=True)
         trainer = self.trainer
         overfitting = trainer is not None and getattr(trainer, "overfit_batches", 0) > 0
         size = self.loader.batch_size
@@ -142,11 +186,11 @@ class SplitDataModule(L.LightningDataModule):
 
     def val_dataloader(self) -> StatefulLoader:
         """Return the validation batches: no augmentation, all texts of each image."""
-        return self._evaluation(self.sets[1])
+        return self._evaluation(self.splits.val)
 
     def test_dataloader(self) -> list[StatefulLoader]:
         """Return the batches of every test set."""
-        return [self._evaluation(dataset) for dataset in self.sets[2].values()]
+        return [self._evaluation(dataset) for dataset in self.splits.test.values()]
 
     def state_dict(self) -> dict[str, int]:
         """Return which training batch comes next, and what decides which samples it holds.
@@ -162,7 +206,7 @@ class SplitDataModule(L.LightningDataModule):
         """Return what decides which samples each training batch of `world_size` ranks holds."""
         return {
             "seed": self.seed,
-            "length": len(self.sets[0]),
+            "length": len(self.splits.train),
             "global_batch": self.loader.batch_size * world_size,
         }
 
@@ -176,6 +220,38 @@ class SplitDataModule(L.LightningDataModule):
         reader = self._reading(dataset, self.eval_transform)
         return self.collate(reader.__getitems__([(0, index) for index in indices]))
 
+    def make_tokenizer(self, texts: Iterable[str]) -> CaptionTokenizer:
+        """Return the tokenizer that the options name, or one trained on `texts`."""
+        options = self.tokenizer_options
+        if options.path is not None:
+            return CaptionTokenizer.load(options.path)
+        return CaptionTokenizer.train(texts, options.vocab_size, options.min_frequency)
+
+    def check_lengths(self, what: str, lengths: Sequence[int], place: Callable[[int], str]) -> None:
+        """Refuse texts that are too long, or warn of them where they are to be cut.
+
+        Args:
+            what: these texts, in words.
+            lengths: in tokens.
+            place: number of a text -> which one that is, in words that follow its length.
+
+        Raises:
+            DataError: with how many there are, and the longest.
+        """
+        over = sum(length > self.max_length for length in lengths)
+        if not over:
+            return
+        longest = max(range(len(lengths)), key=lengths.__getitem__)
+        found = (
+            f"{over} of {len(lengths)} {what} are longer than max_length={self.max_length} tokens; "
+            f"the longest has {lengths[longest]}, {place(longest)}"
+        )
+        if not self.truncate:
+            raise DataError(
+                f"{found}. Set data.max_length={lengths[longest]}, or data.truncate=true to cut"
+            )
+        log.warning("%s. They are cut.", found)
+
     def check_transforms(self) -> None:
         """Try the transforms on the first training image: a wrong one is better known now.
 
@@ -183,7 +259,7 @@ class SplitDataModule(L.LightningDataModule):
             ConfigError: for a transform that does not give what the model will ask for.
         """
         for name, transform in (("train", self.train_transform), ("eval", self.eval_transform)):
-            reader = self.reader(self.sets[0], transform, training=True)
+            reader = self.reader(self.splits.train, transform, training=True)
             try:
                 images = self.pictures(reader[0, 0])
             except DataError:

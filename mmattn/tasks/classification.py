@@ -5,13 +5,12 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from lightning.pytorch.utilities import move_data_to_device
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mmattn.batch import LabelBatch
 from mmattn.classifier import Classifier
-from mmattn.data.labelled.classes import Classes
+from mmattn.data.labelled.classes import Classes, LabelSummary
 from mmattn.data.order import stable_hash
 from mmattn.data.tokenizer import CaptionTokenizer
 from mmattn.errors import CheckpointError, ConfigError, DataError
@@ -36,9 +35,7 @@ class ClassificationTask(Task):
         tokenizer: of its texts; None for a model that reads none.
         optimizer: parameter groups -> optimiser, a partial that holds lr and weight_decay.
         scheduler: (optimiser, total steps) -> learning-rate schedule per step, or None.
-        classes: of every head, kept in every checkpoint.
-        counts: how often each class of every head is a label in training.
-        labelled: how many training examples have a label for each head.
+        labels: the classes of every head, kept in every checkpoint, and how frequent they are.
         lacking: "image" or "text" -> the place of an example of the data without it.
         test_names: names of the test sets, in the order of their loaders.
         loss: how mistakes count.
@@ -61,9 +58,7 @@ class ClassificationTask(Task):
         optimizer: Callable[..., Optimizer],
         scheduler: Callable[..., Any] | None,
         *,
-        classes: Mapping[str, Classes],
-        counts: Mapping[str, Sequence[int]],
-        labelled: Mapping[str, int],
+        labels: LabelSummary,
         lacking: Mapping[str, str],
         loss: LossOptions,
         losses: Mapping[str, LossOptions] | None = None,
@@ -76,20 +71,21 @@ class ClassificationTask(Task):
             model, tokenizer, optimizer, scheduler, test_names=test_names, layer_decay=layer_decay
         )
         check_nothing_lacks(model, lacking)
-        self.classes = dict(classes)
-        unknown = [head for head in losses or {} if head not in classes]
+        self.classes = dict(labels.classes)
+        unknown = [head for head in losses or {} if head not in self.classes]
         if unknown:
             raise ConfigError(
-                f"task.losses names {unknown[0]!r}; the heads are {', '.join(classes)}"
+                f"task.losses names {unknown[0]!r}; the heads are {', '.join(self.classes)}"
             )
-        self.losses = {head: (losses or {}).get(head, loss) for head in classes}
+        self.losses = {head: (losses or {}).get(head, loss) for head in self.classes}
         self.mixing = Mixing(mixup, cutmix)
         if self.mixing and (model.text is not None or model.word_heads):
             raise ConfigError(
                 "task.mixup and task.cutmix mix images, and a text cannot be mixed: set both to 0"
             )
         for head, own in self.losses.items():
-            weights = class_weights(own, classes[head].kind, counts[head], labelled[head])
+            kind, counts = self.classes[head].kind, labels.counts[head]
+            weights = class_weights(own, kind, counts, labels.labelled[head])
             self.register_buffer(f"weights_of_{head}", weights, persistent=False)
         self.val_scores = self._scores()
         self.test_scores = nn.ModuleList(self._scores() for _ in self.test_names)
@@ -177,9 +173,7 @@ class ClassificationTask(Task):
             sync_dist=True,
             add_dataloader_idx=False,
         )
-        keys = move_data_to_device(
-            torch.tensor([stable_hash(key) for key in batch.keys]), loss.device
-        )
+        keys = torch.tensor([stable_hash(key) for key in batch.keys], device=loss.device)
         for head, metric in scores.items():
             assert isinstance(metric, LabelMetric)
             metric.update(keys, found[head].float(), batch.targets[head])

@@ -1,7 +1,4 @@
 import copy
-import json
-import multiprocessing
-import warnings
 
 import pytest
 import torch
@@ -103,47 +100,25 @@ def test_references_that_contradict_are_refused():
         scores.compute()
 
 
-def score_in_process(rank, folder, batches):
-    """What one of two processes finds, as a file in `folder`."""
-    torch.distributed.init_process_group(
-        "gloo", rank=rank, world_size=2, init_method=f"file://{folder}/rendezvous"
-    )
+def score(rank, batches):
+    """What one of two processes finds of its batches."""
     scores = CaptionScores()
     for batch in batches:
         scores.update(*batch)
-    found = {"scores": scores.compute(), "left": len(scores.captions)}
-    (folder / f"{rank}.json").write_text(json.dumps(found))
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+    return {"scores": scores.compute(), "left": len(scores.captions)}
 
 
-def score_in_two_processes(folder, batches):
-    """What both processes find, each given its share of the batches."""
-    # Forked, since importing torch anew takes longer than all other tests of this folder together.
-    context = multiprocessing.get_context("fork")
-    arguments = [(rank, folder, batches[rank]) for rank in range(2)]
-    processes = [context.Process(target=score_in_process, args=each) for each in arguments]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
-        for process in processes:
-            process.start()
-    for process in processes:
-        process.join(timeout=60)
-        process.kill()
-    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
-
-
-def test_two_processes_agree_with_one(tmp_path):
+def test_two_processes_agree_with_one(in_two_processes):
     """Image a is given to both, as a distributed sampler does; the shares differ in size."""
     first, second = [IMAGES[0], IMAGES[3]], [IMAGES[4], IMAGES[1], IMAGES[2], IMAGES[0]]
     batches = [[columns(first)], [columns(second[:2]), columns(second[2:])]]
-    answers = score_in_two_processes(tmp_path, batches)
+    answers = in_two_processes(score, batches)
     for answer in answers:
         assert answer["scores"] == expected(IMAGES)
     # What was gathered must not stay behind, or the next epoch would count it again.
     assert [answer["left"] for answer in answers] == [2, 4]
 
 
-def test_a_process_without_images_agrees_too(tmp_path):
-    with_captions, without = score_in_two_processes(tmp_path, [[columns(IMAGES)], [([], [], [])]])
+def test_a_process_without_images_agrees_too(in_two_processes):
+    with_captions, without = in_two_processes(score, [[columns(IMAGES)], [([], [], [])]])
     assert with_captions["scores"] == without["scores"] == expected(IMAGES)

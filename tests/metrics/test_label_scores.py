@@ -1,9 +1,7 @@
 """What holds for the scores of every kind of head: each example counts once, in whatever order."""
 
 import copy
-import json
 import math
-import multiprocessing
 import warnings
 
 import pytest
@@ -140,11 +138,8 @@ def test_the_examples_can_be_had():
     assert scores.compute() == scored("single", (keys, logits, targets))
 
 
-def score_in_process(rank, folder, shares):
-    """What one of two processes finds for every kind, as a file in `folder`."""
-    torch.distributed.init_process_group(
-        "gloo", rank=rank, world_size=2, init_method=f"file://{folder}/rendezvous"
-    )
+def score(rank, shares):
+    """What one of two processes finds for every kind, of its share of the batches."""
     found = {}
     for kind, batches in shares.items():
         scores = head(kind)
@@ -155,29 +150,10 @@ def score_in_process(rank, folder, shares):
             "left": sum(map(len, scores.keys)),
             "examples": len(scores.examples()["keys"]),
         }
-    (folder / f"{rank}.json").write_text(json.dumps(found))
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+    return found
 
 
-def score_in_two_processes(folder, shares):
-    """What both processes find, each given its share of the batches of every kind."""
-    # Forked, since importing torch anew takes longer than all other tests of this file together.
-    context = multiprocessing.get_context("fork")
-    processes = [
-        context.Process(target=score_in_process, args=(rank, folder, shares)) for rank in range(2)
-    ]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
-        for process in processes:
-            process.start()
-    for process in processes:
-        process.join(timeout=60)
-        process.kill()
-    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
-
-
-def test_two_processes_agree_with_one(tmp_path):
+def test_two_processes_agree_with_one(in_two_processes):
     """Some examples are given to both, as a distributed sampler does; the shares differ in size."""
     shares = {}
     for kind in KINDS:
@@ -185,7 +161,7 @@ def test_two_processes_agree_with_one(tmp_path):
         first, second = [rows(given, [0, 3])], [rows(given, [4, 1, 2]), rows(given, [5, 0, 9, 10])]
         second.append(rows(given, [6, 7, 8]))
         shares[kind] = first, second
-    answers = score_in_two_processes(tmp_path, shares)
+    answers = in_two_processes(score, [shares, shares])
     for kind in KINDS:
         assert answers[0][kind]["scores"] == scored(kind, examples(kind))
         assert answers[1][kind]["scores"] == answers[0][kind]["scores"]
@@ -195,20 +171,20 @@ def test_two_processes_agree_with_one(tmp_path):
         assert [answer[kind]["examples"] for answer in answers] == [10 * words] * 2
 
 
-def test_a_process_without_examples_agrees_too(tmp_path):
+def test_a_process_without_examples_agrees_too(in_two_processes):
     """It was given an empty batch, as a rank may be; the next test gives it none at all."""
     shares = {kind: ([examples(kind)], [rows(examples(kind), [])]) for kind in KINDS}
-    answers = score_in_two_processes(tmp_path, shares)
+    answers = in_two_processes(score, [shares, shares])
     for kind in KINDS:
         for answer in answers:
             assert answer[kind]["scores"] == scored(kind, examples(kind))
 
 
-def test_a_process_that_was_never_called_agrees_too(tmp_path):
+def test_a_process_that_was_never_called_agrees_too(in_two_processes):
     shares = {kind: ([examples(kind)], []) for kind in KINDS}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The ``compute`` method", UserWarning)
-        answers = score_in_two_processes(tmp_path, shares)
+        answers = in_two_processes(score, [shares, shares])
     for kind in KINDS:
         for answer in answers:
             assert answer[kind]["scores"] == scored(kind, examples(kind))

@@ -74,21 +74,6 @@ def make_task(data, *, dim=16, optimizer=None, scheduler=None, **options):
     )
 
 
-def make_trainer(*callbacks, **options):
-    quiet = {
-        "accelerator": "cpu",
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "use_distributed_sampler": False,
-        "num_sanity_val_steps": 0,
-        "max_epochs": 1,
-        "log_every_n_steps": 1,
-    }
-    return L.Trainer(**(quiet | options), callbacks=list(callbacks))
-
-
 @torch.no_grad()
 def plain_losses(task, data, dataset, indices):
     """Return -log p of every target token and whether it was the likeliest, caption by caption."""
@@ -145,7 +130,7 @@ def test_padding_costs_no_logits_and_gives_no_gradient(monkeypatch):
 
 
 @pytest.mark.parametrize("eval_batch_size", [1, 3, 7])
-def test_validation_figures_do_not_depend_on_the_batches(eval_batch_size):
+def test_validation_figures_do_not_depend_on_the_batches(make_trainer, eval_batch_size):
     data = make_data(eval_batch_size=eval_batch_size)
     task = make_task(data)
     trainer = make_trainer()
@@ -170,7 +155,7 @@ def test_validation_figures_do_not_depend_on_the_batches(eval_batch_size):
 @pytest.mark.parametrize(
     ("tests", "names"), [(("",), ["test/"]), (("fonts", "x"), ["test/fonts/", "test/x/"])]
 )
-def test_every_test_set_has_its_own_figures(tests, names):
+def test_every_test_set_has_its_own_figures(make_trainer, tests, names):
     data = make_data(tests)
     trainer = make_trainer()
     trainer.test(make_task(data), datamodule=data, verbose=False)
@@ -181,7 +166,7 @@ def test_every_test_set_has_its_own_figures(tests, names):
     assert not [name for name in trainer.callback_metrics if "dataloader" in name]
 
 
-def test_a_validation_prints_one_line(capsys):
+def test_a_validation_prints_one_line(make_trainer, capsys):
     data = make_data()
     trainer = make_trainer(max_epochs=2)
     trainer.fit(make_task(data), datamodule=data)
@@ -190,7 +175,7 @@ def test_a_validation_prints_one_line(capsys):
     assert "val/cider" in lines[0]
 
 
-def test_it_learns_by_heart():
+def test_it_learns_by_heart(make_trainer):
     data = make_data(batch_size=7)
     task = make_task(data, scheduler=partial(WarmupCosine, warmup=0.1))
     trainer = make_trainer(max_epochs=150, check_val_every_n_epoch=150)
@@ -201,7 +186,7 @@ def test_it_learns_by_heart():
     assert float(trainer.callback_metrics["test/exact_match"]) > 0.7
 
 
-def test_a_fused_optimiser_is_clipped_under_bf16():
+def test_a_fused_optimiser_is_clipped_under_bf16(make_trainer):
     class Norm(L.Callback):
         seen: float = math.nan
 
@@ -245,14 +230,14 @@ def test_an_optimiser_that_cannot_be_is_refused(optimizer, said):
         task.configure_optimizers()
 
 
-def test_a_schedule_needs_an_end():
+def test_a_schedule_needs_an_end(make_trainer):
     data = make_data()
     schedule = partial(WarmupCosine, warmup=0.1)
     with pytest.raises(ConfigError, match=r"set trainer\.max_epochs or trainer\.max_steps"):
         make_trainer(max_epochs=-1).fit(make_task(data, scheduler=schedule), datamodule=data)
 
 
-def test_without_a_schedule_the_rate_stays():
+def test_without_a_schedule_the_rate_stays(make_trainer):
     data = make_data()
     task = make_task(data)
     make_trainer(max_epochs=2).fit(task, datamodule=data)

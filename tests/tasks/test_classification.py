@@ -3,7 +3,6 @@
 from functools import partial
 from types import SimpleNamespace
 
-import lightning as L
 import pytest
 import torch
 
@@ -94,25 +93,9 @@ def make_task(data: LabelDataModule, *, lr=3e-3, text=True, **options) -> Classi
     )
 
 
-def make_trainer(folder, **options) -> L.Trainer:
-    quiet = {
-        "accelerator": "cpu",
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "use_distributed_sampler": False,
-        "num_sanity_val_steps": 0,
-        "max_epochs": 1,
-        "log_every_n_steps": 1,
-        "default_root_dir": folder,
-    }
-    return L.Trainer(**(quiet | options))
-
-
-def test_it_learns_what_neither_side_tells_alone(tmp_path):
+def test_it_learns_what_neither_side_tells_alone(make_trainer, tmp_path):
     data = make_data()
-    task, trainer = make_task(data), make_trainer(tmp_path, max_epochs=60)
+    task, trainer = make_task(data), make_trainer(max_epochs=60)
     trainer.fit(task, datamodule=data)
     trainer.test(task, datamodule=data, verbose=False)
     assert float(trainer.callback_metrics["test/same/accuracy"]) == 1.0
@@ -125,10 +108,10 @@ def test_it_learns_what_neither_side_tells_alone(tmp_path):
     assert torch.equal(again.model(batch)["answer"], task.model(batch)["answer"])
 
 
-def test_several_heads_have_metrics_and_losses_of_their_own(tmp_path):
+def test_several_heads_have_metrics_and_losses_of_their_own(make_trainer):
     data = make_data(("answer", "shade"))
     task = make_task(data, losses={"shade": LossOptions(weight=0.0)})
-    trainer = make_trainer(tmp_path)
+    trainer = make_trainer()
     before = {k: v.clone() for k, v in task.model.heads["shade"].state_dict().items()}
     trainer.fit(task, datamodule=data)
     found = trainer.callback_metrics
@@ -147,20 +130,20 @@ def test_the_sum_over_heads_is_weighted():
     torch.testing.assert_close(task.total(losses), losses["answer"] + 3 * losses["shade"])
 
 
-def test_one_class_alone_in_validation_is_no_crash(tmp_path):
+def test_one_class_alone_in_validation_is_no_crash(make_trainer):
     data = make_data()
     light = [e for e in questions() if e.labels["answer"] == "yes"]
     data.splits.test["same"].__init__(light, Shades())
-    trainer = make_trainer(tmp_path)
+    trainer = make_trainer()
     trainer.test(make_task(data), datamodule=data, verbose=False)
     assert "test/same/accuracy" in trainer.callback_metrics
 
 
 @pytest.mark.parametrize(("mixup", "cutmix"), [(0.8, 0.0), (0.0, 1.0), (0.8, 1.0)])
-def test_mixed_images_train(tmp_path, mixup, cutmix):
+def test_mixed_images_train(make_trainer, mixup, cutmix):
     data = make_data(("shade",), text=False)
     task = make_task(data, text=False, mixup=mixup, cutmix=cutmix)
-    trainer = make_trainer(tmp_path)
+    trainer = make_trainer()
     trainer.fit(task, datamodule=data)
     assert torch.isfinite(trainer.callback_metrics["train/loss"])
 

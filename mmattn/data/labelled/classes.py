@@ -68,6 +68,33 @@ class Classes:
         return not found or any(name in self.index for name in found)
 
 
+@dataclass(frozen=True)
+class LabelSummary:
+    """The classes of every head, and how often training has them.
+
+    Attributes:
+        classes: of every head.
+        counts: how often each class of every head is a label.
+        labelled: how many examples have a label for each head.
+    """
+
+    classes: Mapping[str, Classes]
+    counts: Mapping[str, Sequence[int]]
+    labelled: Mapping[str, int]
+
+
+def summarise(classes: Mapping[str, Classes], train: Sequence[Example]) -> LabelSummary:
+    """Return what there is to know of the labels of training examples."""
+    counts = {head: count_labels(head, train) for head in classes}
+    return LabelSummary(
+        classes=classes,
+        counts={
+            head: [counts[head][name] for name in each.names] for head, each in classes.items()
+        },
+        labelled={head: sum(e.labels.get(head) is not None for e in train) for head in classes},
+    )
+
+
 def names_of(label: Label | None) -> Iterator[str]:
     """Yield the names of classes in a label."""
     yield from [label] if isinstance(label, str) else label or ()
@@ -133,15 +160,14 @@ def check_labels(
 ) -> None:
     """Raise one DataError that names what is wrong with the labels of a set: place, head, label."""
     found = [
-        f"  {example.place or example.key}: {fault}"
+        f"  {example.where}: {fault}"
         for example in examples
         for head in heads
         for fault in [_fault(head, heads[head], classes.get(head), example)]
         if fault is not None
     ]
     unknown = [
-        f"  {example.place or example.key}: there is no head {head!r}; the heads are "
-        f"{', '.join(heads)}"
+        f"  {example.where}: there is no head {head!r}; the heads are {', '.join(heads)}"
         for example in examples
         for head in example.labels.keys() - heads.keys()
     ]

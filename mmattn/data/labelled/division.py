@@ -40,13 +40,13 @@ def divide(
     strata: dict[str, dict[str, None]] = defaultdict(dict)
     groups: dict[str, None] = {}
     for example in examples:
-        if _group(example) not in groups:
-            groups[_group(example)] = None
-            strata[str(example.labels.get(head, "")) if head else ""][_group(example)] = None
+        if example.group not in groups:
+            groups[example.group] = None
+            strata[str(example.labels.get(head, "")) if head else ""][example.group] = None
     split_of = _choose(strata, shares, seed)
     divided = {split: [] for split in ("train", *shares)}
     for example in examples:
-        divided[split_of.get(_group(example), "train")].append(example)
+        divided[split_of.get(example.group, "train")].append(example)
     _check_filled(divided, shares, groups=len(groups), classes=len(strata))
     return divided
 
@@ -55,10 +55,6 @@ def held_out_note(divided: Mapping[str, Sequence[Example]], seed: int) -> str:
     """Return what to tell the user of what `divide` returned."""
     told = ", ".join(f"{len(rows):,} for {split}" for split, rows in divided.items())
     return f"The data come without such a split, so divided here with seed {seed}: {told}"
-
-
-def _group(example: Example) -> str:
-    return " ".join(example.images) or example.key
 
 
 def _choose(

@@ -31,6 +31,16 @@ class Example:
     text: str | tuple[str, ...] | None = None
     place: str = ""
 
+    @property
+    def where(self) -> str:
+        """How a message names it: its place, or its key where that is not known."""
+        return self.place or self.key
+
+    @property
+    def group(self) -> str:
+        """The name of all examples that have the same images; a text alone is its own group."""
+        return " ".join(self.images) or self.key
+
 
 @dataclass(frozen=True)
 class HeadSpec:

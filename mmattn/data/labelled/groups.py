@@ -28,7 +28,7 @@ class LabelledSet:
         for example in examples:
             if example.key in seen:
                 raise DataError(
-                    f"{example.place or example.key}: the key {example.key!r} is that of "
+                    f"{example.where}: the key {example.key!r} is that of "
                     f"{seen[example.key].place or 'an earlier example'} too: give every example "
                     "one of its own"
                 )
@@ -44,8 +44,7 @@ class LabelledSet:
 
     def key(self, index: int) -> str:
         """Return the name of a group: that of its images, or the key of its text."""
-        first = self._groups[index][0]
-        return " ".join(first.images) or first.key
+        return self._groups[index][0].group
 
     def group(self, index: int) -> tuple[Example, ...]:
         """Return the examples of a group."""
