@@ -1,6 +1,7 @@
 """What every test shares: no network, no screen, one thread, and shapes checked at every call."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,10 @@ import torch
 jaxtyping.install_import_hook("mmattn", "beartype.beartype")
 
 torch.set_num_threads(1)
+
+# A shell that runs tests in the background lets them ignore Ctrl-C, and what they start would too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The first example pays for what torch sets up lazily, and machines are shared: no deadline.
 hypothesis.settings.register_profile("mmattn", hypothesis.settings.default, deadline=None)
