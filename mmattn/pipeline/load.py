@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from mmattn.errors import ConfigError
-from mmattn.model_folder.source import read_source
+from mmattn.model_folder.source import captioner_of, read_source
 from mmattn.pipeline.device import named_device
 from mmattn.pipeline.pipeline import Pipeline
 
@@ -34,7 +34,8 @@ def load(
         CheckpointError: for what is something else, altered or not whole.
     """
     place, kind = named_device(device), known_dtype(dtype)
-    return Pipeline(read_source(source, revision=revision, token=token, dtype=kind), place)
+    found = read_source(source, revision=revision, token=token, dtype=kind)
+    return Pipeline(captioner_of(found, source, "mmattn.load"), place)
 
 
 def known_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:

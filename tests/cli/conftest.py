@@ -46,6 +46,14 @@ def model(make_captioner, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def classifier(make_classifier, tmp_path_factory):
+    """The folder of a small classifier of pictures and questions."""
+    from mmattn.model_folder.format import write_folder
+
+    return write_folder(make_classifier(), tmp_path_factory.mktemp("small") / "classifier")
+
+
+@pytest.fixture(scope="session")
 def gpt2_like(make_captioner, tmp_path_factory):
     """The folder of a model of which Hugging Face has the like."""
     from mmattn.blocks import BlockOptions

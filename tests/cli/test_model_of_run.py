@@ -134,7 +134,7 @@ def test_a_section_that_is_none_is_named(run, section):
 @pytest.mark.parametrize(
     ("own", "said"),
     [
-        (None, "this is not a checkpoint of a captioning run"),
+        (None, "this is not a checkpoint of a run of mmattn"),
         ({"schema": 9, "tokenizer": ""}, "the checkpoint has schema 9"),
         ({"schema": 1, "tokenizer": "{}"}, "its tokenizer cannot be read"),
         ({"schema": 1, "tokenizer": 3}, "its tokenizer cannot be read"),
