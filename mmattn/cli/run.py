@@ -18,6 +18,7 @@ from rich.syntax import Syntax
 
 from mmattn.cli.arguments import check_arguments
 from mmattn.cli.build import build, build_model, build_task, build_trainer
+from mmattn.cli.calibrate import calibrate
 from mmattn.cli.controls import check_controls, run_controls
 from mmattn.cli.distributed import check_ranks, join_processes, one_job, quiet_other_ranks
 from mmattn.cli.quiet import quiet_libraries
@@ -85,12 +86,15 @@ def train_and_test(config: DictConfig, folder: Path, checkpoint: Path | None) ->
         if config.test:
             test(trainer, task, data, checkpoint, trained=config.train)
             metrics |= trainer.callback_metrics
-        metrics["model/parameters"] = sum(p.numel() for p in model.parameters())
+        metrics["model/parameters"] = float(sum(p.numel() for p in model.parameters()))
+        # A test has loaded the best weights, and measured them.
+        best = best_weights(trainer) if config.train and not config.test else None
+        keeps = config.train and not config.trainer.fast_dev_run
+        if keeps:
+            metrics |= calibrate(trainer, task, data, best=best)
         metrics |= run_controls(config, folder, data)
         optimised = finish(trainer, config, folder, metrics)
-        if config.train and trainer.is_global_zero and not config.trainer.fast_dev_run:
-            # A test has loaded the best weights, and measured them.
-            best = None if config.test else best_weights(trainer)
+        if keeps and trainer.is_global_zero:
             save_model(task, data, folder, best=best, results=metrics if config.test else {})
         return optimised
 

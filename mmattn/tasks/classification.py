@@ -77,6 +77,7 @@ class ClassificationTask(Task):
         )
         check_nothing_lacks(model, lacking)
         self.classes = dict(classes)
+        self.temperature: dict[str, float] = {}
         unknown = [head for head in losses or {} if head not in classes]
         if unknown:
             raise ConfigError(

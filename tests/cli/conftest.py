@@ -38,6 +38,22 @@ def small_run():
 
 
 @pytest.fixture(scope="session")
+def small_questions():
+    """Overrides that make questions about letters a run of seconds."""
+    return [
+        "experiment=glyphs_vqa",
+        "controls=[]",
+        "data.source.glyphs.fonts=[DejaVuSans,DejaVuSerif]",
+        "data.source.glyphs.held_out_fonts=[DejaVuSans-Bold]",
+        "data.source.glyphs.categories=[Lu]",
+        "data.source.questions=[letter,mark]",
+        "model.vision.patches.dim=16",
+        "model.vision.patches.channels_out=[4,4]",
+        "model.text.dim=16",
+    ]
+
+
+@pytest.fixture(scope="session")
 def model(make_captioner, tmp_path_factory):
     """The folder of a small model."""
     from mmattn.model_folder.format import write_folder
