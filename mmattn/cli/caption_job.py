@@ -21,7 +21,7 @@ from mmattn.errors import ConfigError
 from mmattn.pipeline.attention import AttentionChoice
 from mmattn.pipeline.batch_size import fastest_batch_size
 from mmattn.pipeline.caption import Caption
-from mmattn.pipeline.load import load
+from mmattn.pipeline.load import load_captioner
 from mmattn.pipeline.pictures import Unreadable
 from mmattn.pipeline.progress import shown
 from mmattn.pipeline.writer import Writer
@@ -81,7 +81,8 @@ def writer_of(job: JobSettings, here: Ranks) -> Writer:
     device = device_of(job.device)
     if here.size > 1 and device.type == "cuda" and device.index is None:
         device = device_of(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
-    pipeline = load(job.model, device=device, dtype=job.dtype, revision=job.revision)
+    settings = {"device": device, "dtype": job.dtype, "revision": job.revision}
+    pipeline = load_captioner(job.model, "mmattn caption", **settings)
     attention = False if job.attention is None else AttentionChoice(job.layers)
     return pipeline.writer(attention, **job.decoding)
 

@@ -48,15 +48,6 @@ def captioner_of(found: Bundle | ClassifierBundle, source: str | Path, wanted: s
     raise ConfigError(f"{source} is {in_words(found)}; {wanted} is for captioners")
 
 
-def classifier_of(
-    found: Bundle | ClassifierBundle, source: str | Path, wanted: str
-) -> ClassifierBundle:
-    """Return a classifier. Raises ConfigError for a captioner, which `wanted` is not for."""
-    if isinstance(found, ClassifierBundle):
-        return found
-    raise ConfigError(f"{source} is {in_words(found)}; {wanted} is for classifiers")
-
-
 def in_words(bundle: Bundle | ClassifierBundle) -> str:
     """Return what a model is and which call it has."""
     if isinstance(bundle, Bundle):

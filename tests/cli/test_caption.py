@@ -264,6 +264,12 @@ def test_a_mistake_is_one_line_and_nothing_is_written(call, model, photos, typed
     assert {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")} == before
 
 
+def test_a_classifier_is_named_with_the_command_that_it_has(call, classifier, photos):
+    code, out, err = call("caption", "photos", "--model", classifier)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "is a classifier (answer), which has .classify() and `mmattn classify`" in err
+
+
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
