@@ -68,7 +68,8 @@ class Answer:
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as JSON holds it."""
         if self.kind == "words":
-            return {"words": [word._asdict() for word in self.words]}
+            words = [word._asdict() for word in self.words]
+            return {"label": list(self.labels), "words": words}
         own: dict[str, Any] = {"label": self.label, "probability": self.probability}
         if self.kind == "multi":
             own["labels"] = list(self.labels)

@@ -97,25 +97,29 @@ def as_text(text: Any, words: bool, where: str) -> Text:
 def paired(
     groups: Sequence[Group] | None, texts: Sequence[Text] | None
 ) -> list[tuple[Group, Text | None]]:
-    """Return which pictures and which text belong together.
-
-    Those at the same place; a single one, of pictures or texts, is for all of the others.
-
-    Raises:
-        ConfigError: for other numbers.
-    """
+    """Return which pictures and which text belong together, see `together`."""
     if groups is None:
         return [((), text) for text in texts or ()]
     if texts is None:
         return [(group, None) for group in groups]
-    n, m = len(groups), len(texts)
-    if n != m and 1 not in (n, m):
+    return [(groups[i], texts[j]) for i, j in together(len(groups), len(texts))]
+
+
+def together(images: int, texts: int) -> list[tuple[int, int]]:
+    """Return the places of images and texts that belong together.
+
+    Those at the same place; a single image, or a single text, is for all of the others.
+
+    Raises:
+        ConfigError: for other numbers.
+    """
+    if images != texts and 1 not in (images, texts):
         raise ConfigError(
-            f"{n} images and {m} texts: give as many of both, one image for all texts, or one text "
-            "for all images"
+            f"{images} images and {texts} texts: give as many of both, one image for all texts, or "
+            "one text for all images"
         )
-    size = m if n == 1 else n
-    return [(groups[i if n > 1 else 0], texts[i if m > 1 else 0]) for i in range(size)]
+    size = texts if images == 1 else images
+    return [(i if images > 1 else 0, i if texts > 1 else 0) for i in range(size)]
 
 
 def questions(

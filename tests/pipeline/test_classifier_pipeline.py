@@ -172,6 +172,7 @@ def test_every_word_has_a_label(reading):
     alike(found[:1], reading.classify(texts="is it red?"))  # also without longer ones beside it
     (line,) = reading.classify(texts="red ball")
     assert line.to_dict()["text"] == ["red", "ball"]
+    assert line.to_dict()["label"] == list(line.label)
     assert [word["word"] for word in line.to_dict()["words"]] == ["red", "ball"]
 
 
