@@ -91,7 +91,7 @@ class GradientRecorder(Listener):
         Raises ValueError for a site that was not recorded, and where no backward pass reached it.
         """
         kept = self._recorded(site)
-        if site not in self._output_gradients:
+        if not self.reached(site):
             raise ValueError(
                 f"no backward pass reached {site} yet: differentiate something that depends on it"
             )
@@ -99,6 +99,10 @@ class GradientRecorder(Listener):
         gradient = gradient if self.heads is None else gradient[:, self.heads]
         gradient = gradient if self.rows is None else gradient[:, :, self.rows]
         return weight_gradients(gradient, kept.values, kept.mask)
+
+    def reached(self, site: str) -> bool:
+        """Return whether the latest backward pass came by a site: if not, nothing depends on it."""
+        return site in self._output_gradients
 
     def forget_gradients(self) -> None:
         """Forget the latest backward pass, so that what the next one misses is not answered."""

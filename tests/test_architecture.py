@@ -21,6 +21,7 @@ FLOORS = {
     "gradient_recorder": 3,
     "statistics": 3,
     "metrics": 1,
+    "figures": 2,
     "weights": 1,
     "attention": 2,
     "blocks": 3,

@@ -97,7 +97,7 @@ def test_training_goes_on_and_refuses_other_classes(run):
     ("overrides", "message"),
     [
         (["controls=[colour]"], "controls names 'colour'; choose image_only, text_only"),
-        (["model=image_classifier", "controls=[]", "task.loss.focal=-1"], "focal=-1"),
+        (["controls=[]", "task.loss.focal=-1"], "focal=-1"),
         (["data.withhold=image", "controls=[]"], "has no image, and the model reads one"),
         (["task=captioning", "controls=[]"], "task, data and model are of different kinds"),
         (["data.source.questions=[colour]"], "'colour' is no kind of question"),

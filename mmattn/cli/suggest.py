@@ -91,4 +91,4 @@ def _nearest(name: str, known: Sequence[str]) -> str:
     near = near or get_close_matches(name, others, 1, 0.6)
     if near:
         return f"; did you mean {near[0]}?"
-    return f"; there are: {', '.join(known)}" if 0 < len(known) < 15 else ""
+    return f"; there are: {', '.join(known)}" if 0 < len(known) < 30 else ""

@@ -46,7 +46,7 @@ def table(found: list[tuple[dict[str, str], dict[str, float]]], metric: str | No
     if not found:
         return ""
     keys = list(dict.fromkeys(key for overrides, _ in found for key in overrides))
-    varied = [key for key in keys if len({o.get(key) for o, _ in found}) > 1] or keys
+    varied: list[str] = [key for key in keys if len({o.get(key) for o, _ in found}) > 1] or keys
     figures = dict.fromkeys([*SHOWN, *([metric] if metric else [])])
     names = dict.fromkeys(name for _, results in found for name in results)
     figures |= dict.fromkeys(
@@ -55,8 +55,8 @@ def table(found: list[tuple[dict[str, str], dict[str, float]]], metric: str | No
     shown = [name for name in figures if any(name in results for _, results in found)]
     lines = [[*varied, *shown], ["---"] * len(varied) + ["---:"] * len(shown)]
     for overrides, results in found:
-        cells = [overrides.get(key, "") for key in varied]
-        lines.append(cells + [number(results.get(name)) for name in shown])
+        cells = [str(overrides.get(str(key), "")) for key in varied]
+        lines.append(cells + [number(results.get(str(name))) for name in shown])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 

@@ -26,8 +26,8 @@ class Problems:
         self.count = 0
         self._first: list[str] = []
 
-    def add(self, line: int, what: str) -> None:
-        """Note that `line`, counted from 1, is wrong."""
+    def add(self, line: int | str, what: str) -> None:
+        """Note that a line, counted from 1, or an entry such as "questions[17]" is wrong."""
         self.count += 1
         if self.count <= self.shown:
             self._first.append(f"  {self.path}:{line}: {what}")

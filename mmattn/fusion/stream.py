@@ -54,11 +54,13 @@ class Fusion(nn.Module):
 
     Attributes:
         dim: width D of what comes out.
+        depth: how many layers L it has, or the encoder that its layers stand in.
         reads: of which tokens the summary is made, as (stream, "first" or "mean").
         words: whether every word of the text gets a state of its own.
     """
 
     dim: int
+    depth: int
     reads: tuple[tuple[str, str], ...]
     words: bool
 

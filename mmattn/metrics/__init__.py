@@ -2,6 +2,9 @@
 
 `score_captions` is all that most callers need. `mmattn.metrics.collection.CaptionScores` gathers
 captions over batches and processes; `mmattn.metrics.meteor` needs Java and an optional package.
+
+The metrics of classification work on tensors and are imported from their modules: `label_scores`
+for each kind of head, `calibration` and `temperature`, `selective`, `uncertainty`, `retrieval`.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """Whether a model is as often right as it is sure: calibration error, reliability, Brier score."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,17 +13,19 @@ from mmattn.metrics.precision import in_double, with_double
 BINS = 15  # as in Guo et al. 2017
 
 
-class Reliability(NamedTuple):
+@dataclass(frozen=True)
+class Reliability:
     """Examples by how sure the model was of them, in M bins from unsure to sure, on the CPU.
 
     Attributes:
-        edges: of the bins; a bin holds the confidences above its lower edge, up to its upper one.
+        edges: the M + 1 edges of the bins; a bin holds the confidences above its lower edge, up to
+            its upper one.
         confidence: the mean confidence in each bin; NaN in one without an example.
         accuracy: the share of right predictions in each bin; NaN in one without an example.
         count: the number of examples in each bin.
     """
 
-    edges: Float[Tensor, "M+1"]
+    edges: Float[Tensor, "_"]
     confidence: Float[Tensor, "M"]
     accuracy: Float[Tensor, "M"]
     count: Int[Tensor, "M"]
@@ -134,7 +136,7 @@ def check_confidence(confidence: Float[Tensor, "N"]) -> None:
         )
 
 
-def _quantiles(confidence: Float[Tensor, "N"], bins: int) -> Float[Tensor, "M+1"]:
+def _quantiles(confidence: Float[Tensor, "N"], bins: int) -> Float[Tensor, "_"]:
     """Edges between which, ties aside, lie equally many values: 0, values of examples, 1."""
     ordered = confidence.sort().values
     last = torch.arange(1, bins) * len(ordered) // bins - 1  # of each bin but the last

@@ -13,7 +13,7 @@ class Entity(NamedTuple):
 
 
 class EntityCounts(NamedTuple):
-    """Numbers of entities: predicted ones that are right, predicted ones, and those of the labels."""
+    """Numbers of entities: right ones among the predicted, predicted ones, and labelled ones."""
 
     right: int
     predicted: int

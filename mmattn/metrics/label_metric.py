@@ -1,4 +1,4 @@
-"""What the scores of all heads of a classifier share: examples of all processes, each counted once."""
+"""What the scores of all heads share: examples of all processes, each counted once."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
@@ -9,6 +9,7 @@ import torchmetrics
 from jaxtyping import Bool, Int
 from torch import Tensor
 from torchmetrics.utilities.data import dim_zero_cat
+from torchmetrics.utilities.distributed import gather_all_tensors
 
 from mmattn.batch import IGNORE
 from mmattn.errors import DataError
@@ -79,7 +80,7 @@ class LabelMetric(torchmetrics.Metric):
             getattr(self, name).append(column.detach().to(self._empty[name].dtype))
 
     def _gathered(self) -> dict[str, Tensor]:
-        if not len(self.keys):
+        if not len(getattr(self, "keys")):  # noqa: B009
             return self._empty
         return {name: with_double(dim_zero_cat(getattr(self, name))) for name in self._empty}
 
@@ -89,7 +90,7 @@ class LabelMetric(torchmetrics.Metric):
         labelled = len(rows["keys"])
         if not labelled:
             raise DataError(
-                f"nothing to score: {given} examples were given and none has a label for this head"
+                f"nothing to score: of {given} predictions none has a label for this head"
             )
         if broken := int((~rows["finite"]).sum()):
             raise DataError(
@@ -100,7 +101,7 @@ class LabelMetric(torchmetrics.Metric):
         return _chosen({"keys": rows["keys"], **kept}, distinct_rows(self.identity(rows), kept))
 
     def _sync_dist(
-        self, dist_sync_fn: Callable | None = None, process_group: Any | None = None
+        self, dist_sync_fn: Callable = gather_all_tensors, process_group: Any | None = None
     ) -> None:
         # A process without an example would send an empty vector of floats, whatever the column.
         for name, empty in self._empty.items():

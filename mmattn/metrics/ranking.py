@@ -36,17 +36,16 @@ def ranking(scores: Float[Tensor, "N C"], positive: Bool[Tensor, "N C"]) -> Rank
 
 def _ranking(scores: Float[Tensor, "C N"], positive: Bool[Tensor, "C N"]) -> Ranking:
     ordered, order = scores.sort(-1)
-    below = torch.searchsorted(ordered, scores)  # examples with a lower score
-    equal = torch.searchsorted(ordered, scores, right=True) - below  # itself included
+    positive = positive.gather(-1, order)
+    below = torch.searchsorted(ordered, ordered)  # examples with a lower score
+    up_to = torch.searchsorted(ordered, ordered, right=True)  # and those with the same one
     positives = positive.sum(-1).double()
     negatives = scores.shape[-1] - positives
 
-    mean_rank = below + (equal + 1) / 2
-    ranks = (mean_rank * positive).sum(-1)
+    ranks = ((below + up_to + 1) / 2 * positive).sum(-1)  # of equal ones the mean rank
     auroc = (ranks - positives * (positives + 1) / 2) / (positives * negatives)
 
-    running = positive.gather(-1, order).cumsum(-1)
-    positives_below = torch.nn.functional.pad(running, (1, 0)).gather(-1, below)
+    positives_below = torch.nn.functional.pad(positive.cumsum(-1), (1, 0)).gather(-1, below)
     precision = (positives[:, None] - positives_below) / (scores.shape[-1] - below)
     average = (precision * positive).sum(-1) / positives
     return Ranking(auroc, average.where(negatives > 0, torch.nan))

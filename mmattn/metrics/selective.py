@@ -1,6 +1,6 @@
-"""Answering only when sure: the risk of the answers given against the share of questions answered."""
+"""Answering only when sure: the risk of the answers against the share of questions answered."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
@@ -9,7 +9,8 @@ from torch import Tensor
 from mmattn.metrics.calibration import check_confidence
 
 
-class RiskCoverage(NamedTuple):
+@dataclass(frozen=True)
+class RiskCoverage:
     """What it costs to answer the surest 1, 2 ... N of N examples; on the CPU.
 
     Attributes:
@@ -17,19 +18,23 @@ class RiskCoverage(NamedTuple):
         risk: the share of wrong answers among these. Of equal confidences none comes first, so it
             is the mean over their orders.
         threshold: the confidence of the least sure of these.
-        excess_area: the area less that of confidences which put every wrong answer last (E-AURC of
-            Geifman, Uziel and El-Yaniv 2019).
+        best_risk: the risk if every wrong answer were among the least sure.
     """
 
     coverage: Float[Tensor, "N"]
     risk: Float[Tensor, "N"]
     threshold: Float[Tensor, "N"]
-    excess_area: float
+    best_risk: Float[Tensor, "N"]
 
     @property
     def area(self) -> float:
         """The area under the curve, the mean risk over coverages (AURC); less is better."""
         return self.risk.mean().item()
+
+    @property
+    def excess_area(self) -> float:
+        """The area above that of the best risk (E-AURC of Geifman, Uziel and El-Yaniv 2019)."""
+        return (self.risk - self.best_risk).mean().item()
 
     def accuracy_at(self, coverage: float) -> float:
         """Return the accuracy of the surest examples, at least a share of `coverage` of them.
@@ -68,9 +73,8 @@ def risk_coverage(
     confidence, wrong = confidence.cpu().double(), 1 - correct.cpu().double()
     threshold, order = confidence.sort(descending=True)
     risk = _running_mean(_mean_over_ties(threshold, wrong[order]))
-    best = _running_mean(wrong.sort().values)
-    coverage = torch.arange(1, len(risk) + 1) / len(risk)
-    return RiskCoverage(coverage.double(), risk, threshold, (risk - best).mean().item())
+    coverage = torch.arange(1, len(risk) + 1).double() / len(risk)
+    return RiskCoverage(coverage, risk, threshold, _running_mean(wrong.sort().values))
 
 
 def _mean_over_ties(ordered: Float[Tensor, "N"], values: Float[Tensor, "N"]) -> Float[Tensor, "N"]:

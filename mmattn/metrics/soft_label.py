@@ -49,7 +49,7 @@ class SoftLabelScores(LabelMetric):
         if not ((targets >= 0) & (targets <= 1))[labelled].all():
             raise ValueError("the scores of answers must lie between 0 and 1")
         # Stable: half precision makes ties, and of equal logits the first answer comes first.
-        first = logits.sort(-1, descending=True, stable=True).indices[:, :FIRST]
+        first = logits.argsort(dim=-1, descending=True, stable=True)[:, :FIRST]
         losses = binary_cross_entropy_with_logits(
             logits.float(), targets.float().clamp(0, 1), reduction="none"
         )

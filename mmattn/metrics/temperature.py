@@ -1,6 +1,7 @@
 """One number that makes a trained model as sure as it is right: the temperature of its logits."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -11,6 +12,7 @@ from mmattn.errors import DataError
 from mmattn.metrics.precision import with_double
 
 COLDEST, HOTTEST = 0.01, 100.0
+TOLERANCE = 1e-9
 ROWS = 4096  # examples that are in double precision at once
 
 
@@ -26,26 +28,40 @@ def fit_temperature(
             where they are sigmoids and the loss is the binary cross-entropy. Examples of `IGNORE`,
             and labels outside the classes (-1), which no T makes probable, are left out.
 
-    The loss is convex in 1/T, so its slope has one zero. That is found between 0.01 and 100 by
-    Newton's steps, or where these would leave the bracket, by halving it in log T: always the same
-    result. Where every example is right the loss falls for ever: T is then 0.01, or the warmer one
-    at which double precision has no loss left. Where T does not matter it is 1.
+    The loss is convex in 1/T. The result is where it is least between 0.01 and 100, the same each
+    time. It is an end of that range where the loss falls until there: 0.01 where every example is
+    right, 100 where guessing is better. Where T does not matter it is 1.
 
     Raises:
         DataError: no example has a label among the classes, or logits are not finite.
     """
     logits, targets = _labelled(with_double(logits), with_double(targets))
-    low, high, inverse = 1 / HOTTEST, 1 / COLDEST, 1.0
-    for _ in range(60):
-        slope, curvature = _slope(logits, targets, inverse)
-        if slope == 0:
+
+    def slope(inverse: float) -> tuple[float, float]:
+        return _slope(logits, targets, inverse)
+
+    (hot, _), (cold, _) = slope(1 / HOTTEST), slope(1 / COLDEST)
+    if hot == cold == 0:
+        return 1.0
+    if hot >= 0 or cold <= 0:
+        return HOTTEST if hot >= 0 else COLDEST
+    return 1 / _root(slope, 1 / HOTTEST, 1 / COLDEST)
+
+
+def _root(slope: Callable[[float], tuple[float, float]], low: float, high: float) -> float:
+    """Return where a rising slope is zero; `slope` gives it and its derivative.
+
+    By Newton's steps; one that would leave the bracket halves it instead, in the logarithm.
+    """
+    at = 1.0
+    while high - low > TOLERANCE * low:
+        value, derivative = slope(at)
+        low, high = (at, high) if value < 0 else (low, at)
+        step = value / derivative if derivative > 0 else math.inf
+        if abs(step) <= TOLERANCE * at:
             break
-        low, high = (inverse, high) if slope < 0 else (low, inverse)
-        step = inverse - slope / curvature if curvature > 0 else 0.0
-        last, inverse = inverse, step if low < step < high else (low * high) ** 0.5
-        if abs(inverse - last) < 1e-9 * last:
-            break
-    return 1 / inverse
+        at = at - step if low < at - step < high else math.sqrt(low * high)
+    return at
 
 
 def _labelled(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

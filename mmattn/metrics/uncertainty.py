@@ -34,8 +34,8 @@ def uncertainty(probabilities: Float[Tensor, "S *B C"]) -> Uncertainty:
     """Measure the uncertainty of S passes: dropout kept on (Gal and Ghahramani 2016), or models.
 
     Args:
-        probabilities: of C classes, which add up to 1. Of a head of independent classes hand in each
-            class as two, p and 1 - p: [S, B, classes, 2].
+        probabilities: of C classes, which add up to 1. Of a head of independent classes hand in
+            each class as two, p and 1 - p: [S, B, classes, 2].
 
     Raises:
         DataError: there is no pass, or a value is no probability.

@@ -163,10 +163,10 @@ class ClassificationTask(Task):
 
     def check_own_values(self, saved: dict[str, Any]) -> None:
         """Raise CheckpointError for other classes, by their names, or another tokenizer."""
-        super().check_own_values(saved)
         if "classes" not in saved:
             raise CheckpointError("the checkpoint is of another task: it says nothing of classes")
         check_same_classes(saved["classes"], self.classes)
+        super().check_own_values(saved)
 
     def _evaluate(self, batch: LabelBatch, prefix: str, scores: nn.ModuleDict) -> None:
         found = self.model(batch)

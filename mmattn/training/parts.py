@@ -6,8 +6,10 @@ import lightning as L
 from torch import nn
 
 from mmattn.batch import CaptionBatch
+from mmattn.data.label_module import LabelDataModule
 from mmattn.data.module import CaptionDataModule
 from mmattn.tasks.captioning import CaptioningTask
+from mmattn.tasks.classification import ClassificationTask
 from mmattn.tasks.task import Task
 from mmattn.training.probes import Probe
 
@@ -16,6 +18,15 @@ def captioning_task(module: L.LightningModule) -> CaptioningTask:
     """Return the task. Raises TypeError where a callback meets another one."""
     if not isinstance(module, CaptioningTask):
         raise TypeError(f"this callback works with a CaptioningTask, not a {type(module).__name__}")
+    return module
+
+
+def classification_task(module: L.LightningModule) -> ClassificationTask:
+    """Return the task. Raises TypeError where a callback meets another one."""
+    if not isinstance(module, ClassificationTask):
+        raise TypeError(
+            f"this callback works with a ClassificationTask, not {type(module).__name__}"
+        )
     return module
 
 
@@ -31,6 +42,14 @@ def caption_data(trainer: L.Trainer) -> CaptionDataModule:
     data = getattr(trainer, "datamodule", None)
     if not isinstance(data, CaptionDataModule):
         raise TypeError(f"this callback works with a CaptionDataModule, not {type(data).__name__}")
+    return data
+
+
+def label_data(trainer: L.Trainer) -> LabelDataModule:
+    """Return the trainer's data. Raises TypeError where it has other data or none."""
+    data = getattr(trainer, "datamodule", None)
+    if not isinstance(data, LabelDataModule):
+        raise TypeError(f"this callback works with a LabelDataModule, not {type(data).__name__}")
     return data
 
 

@@ -34,7 +34,7 @@ def complaint(*overrides):
         ("paths.logdir=x", "paths.logdir: no such key; did you mean paths.log_dir?"),
         ("dta=glyphs", "dta: no such key; did you mean data?"),
         ("data=glyps", "data=glyps: no such option; did you mean glyphs?"),
-        ("data=zzz", "data=zzz: no such option; there are: flickr8k, glyphs"),
+        ("data=zzz", "data=zzz: no such option; there are: class_folders, daquar"),
         ("model/vision=vit_smal", "model/vision=vit_smal: no such option; did you mean vit_small?"),
         ("+callbacks=ema", "for both, callbacks=[default,ema]"),
         ("scheduler=null", "scheduler=null: a group takes the name of an option"),

@@ -9,6 +9,8 @@ like every answer is right equally often.
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import numpy as np
+
 from mmattn.data.glyphs.glyph_set import GlyphSet
 from mmattn.data.glyphs.holdout import shuffled
 from mmattn.data.glyphs.source import Glyphs
@@ -37,6 +39,19 @@ _TRAIT: dict[str, Callable[[Traits], str | None]] = {
     "which_mark": lambda found: found.mark,
 }
 QUESTIONS = tuple(_TRAIT)
+
+
+class QuestionStore(GlyphStore):
+    """The pictures that are asked about, as `GroundedExamples`: a question may be about a mark."""
+
+    def named_region(self, example: Example) -> np.ndarray | None:
+        """Return the pixels of the mark that is asked for and there; None for other questions."""
+        name, answer = example.images[0], example.labels["answer"]
+        mark = traits(self.character(name)).mark
+        if mark is None:
+            return None
+        asked = {WHICH["which_mark"]: mark, **{w.format(mark): "yes" for w in _WORDINGS["mark"]}}
+        return self.regions(name).get(mark) if asked.get(str(example.text)) == answer else None
 
 
 class GlyphQuestions:
@@ -76,7 +91,7 @@ class GlyphQuestions:
     def splits(self) -> LabelledSplits:
         """Draw the pictures and ask. Raises `DataError` where a set has nothing to ask."""
         found = self.glyphs.splits()
-        store = GlyphStore(found.train, found.val, *found.test.values())  # type: ignore[arg-type]
+        store = QuestionStore(found.train, found.val, *found.test.values())  # type: ignore[arg-type]
         answers = self._frequent(found.train)  # type: ignore[arg-type]
 
         def ask(name: str, dataset: GlyphSet) -> LabelledSet:

@@ -17,6 +17,11 @@ class GlyphStore:
         dataset, index = self._places[name]
         return dataset.image(index)
 
+    def character(self, name: str) -> str:
+        """Return the character that a picture shows."""
+        dataset, index = self._places[name]
+        return dataset.character(index)
+
     def regions(self, name: str) -> dict[str, np.ndarray]:
         """Return accent word -> bool mask [size, size]; empty where they cannot be told apart."""
         dataset, index = self._places[name]

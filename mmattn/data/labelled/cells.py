@@ -23,7 +23,9 @@ def is_missing(cell: Any) -> bool:
 
 def read_label(cell: Any, head: HeadColumn) -> Label | None:
     """Return the label in a cell, None where it is missing. Raises `CellError`."""
-    return None if is_missing(cell) else _LABELS[head.spec.kind](cell, head)
+    if is_missing(cell) or (head.spec.kind == "words" and cell == []):
+        return None
+    return _LABELS[head.spec.kind](cell, head)
 
 
 def read_text(cell: Any) -> str | None:
@@ -39,7 +41,7 @@ def read_text(cell: Any) -> str | None:
 
 def read_words(cell: Any) -> tuple[str, ...] | None:
     """Return the words in a cell: a list, or a text with spaces between. Raises `CellError`."""
-    return None if is_missing(cell) else _words(cell, "words")
+    return None if is_missing(cell) or cell == [] else _words(cell, "words")
 
 
 def read_images(cell: Any) -> tuple[str, ...]:
@@ -78,7 +80,9 @@ def _soft(cell: Any, head: HeadColumn) -> dict[str, float]:
     else:
         raise CellError(f"{_told(cell)}, where labels with scores were expected")
     names = _distinct([_name(name) for name, _ in pairs])
-    return {name: _score(name, score) for name, (_, score) in zip(names, pairs, strict=True)}
+    scores = [_score(name, score) for name, (_, score) in zip(names, pairs, strict=True)]
+    # An answer that is not there scores 0 too: one that never scores more is no class.
+    return {name: score for name, score in zip(names, scores, strict=True) if score > 0}
 
 
 def _tags(cell: Any, head: HeadColumn) -> tuple[str, ...]:

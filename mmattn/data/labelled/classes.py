@@ -73,22 +73,32 @@ def names_of(label: Label | None) -> Iterator[str]:
     yield from [label] if isinstance(label, str) else label or ()
 
 
+def _scoring(label: Label | None) -> Iterator[str]:
+    """Yield the names in a label but for answers whose score is 0."""
+    yield from (n for n in names_of(label) if not isinstance(label, Mapping) or label[n] > 0)
+
+
 def make_classes(head: str, spec: HeadSpec, train: Iterable[Example]) -> Classes:
     """Return a head's classes: those that are given, or those of the training examples, sorted.
+
+    An answer with scores is a class if it ever scores above 0; if only the most common ones are
+    wanted, those that score most most often.
 
     Raises:
         DataError: for names given twice, a given class without a training example, or no class.
     """
-    counts = count_labels(head, train)
+    train = list(train)
+    seen = {name for example in train for name in _scoring(example.labels.get(head))}
     if spec.classes is None:
-        kept = [name for name, _ in common(counts)[: spec.most_common]]
+        counts = common(count_labels(head, train))[: spec.most_common]
+        kept = seen if spec.most_common is None else {name for name, _ in counts}
         if not kept:
             raise DataError(f"the head {head!r}: no training example has a label for it")
         return Classes(spec.kind, tuple(sorted(kept)), spec.open)
     twice = [name for name, n in Counter(spec.classes).items() if n > 1]
     if twice:
         raise DataError(f"the head {head!r}: the class {twice[0]!r} is given more than once")
-    empty = [name for name in spec.classes if not counts[name]]
+    empty = [name for name in spec.classes if name not in seen]
     if empty and not spec.open:
         raise DataError(
             f"the head {head!r}: {len(empty)} of {len(spec.classes)} classes have no training "

@@ -13,15 +13,21 @@ def absolute(root: str | Path) -> Path:
 
 
 def check_layout(
-    root: Path, how_to_get: str, files: Mapping[str, str], folders: Mapping[str, str] | None = None
+    root: Path,
+    how_to_get: str,
+    files: Mapping[str, str],
+    folders: Mapping[str, str] | None = None,
+    key: str = "root",
 ) -> None:
     """Check that everything is there; `files` and `folders` map what a path is to the path.
+
+    `key` is what the configuration calls the folder.
 
     Raises:
         DataError: names all that is missing, what resembles it, and how to get the data set.
     """
     if not root.is_dir():
-        raise DataError(f"root={str(root)!r} is not a folder. {how_to_get}")
+        raise DataError(f"{key}={str(root)!r} is not a folder. {how_to_get}")
     try:
         names = sorted(path.name for path in root.iterdir())
         missing = [(what, path) for what, path in files.items() if not (root / path).is_file()]

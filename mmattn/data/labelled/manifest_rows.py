@@ -86,7 +86,7 @@ class ManifestRows:
             return None
         place = f"{table.name}:{row.line}"
         key = self._key(row, place, problems)
-        return Example(key, labels, images or (), text, place) if key else None
+        return Example(key, labels, images, text, place) if key else None
 
     def _key(self, row: Row, place: str, problems: Problems) -> str | None:
         """Return the name of an example; the place where it was read, if no column has one."""
@@ -98,7 +98,7 @@ class ManifestRows:
             return None
         return str(cell).strip()
 
-    def _images(self, row: Row, problems: Problems) -> tuple[str, ...] | None:
+    def _images(self, row: Row, problems: Problems) -> tuple[str, ...]:
         found = [_cell(row, name, read_images, problems) or () for name in self.inputs.images]
         if any(found) and not all(found):
             pairs = zip(self.inputs.images, found, strict=True)
@@ -118,7 +118,7 @@ class ManifestRows:
     def _check_row(
         self,
         row: Row,
-        images: tuple[str, ...] | None,
+        images: tuple[str, ...],
         text: str | tuple[str, ...] | None,
         labels: Mapping[str, Label],
         problems: Problems,

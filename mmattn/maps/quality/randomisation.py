@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from copy import deepcopy
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -9,12 +10,16 @@ from torch import nn
 
 from mmattn.batch import CaptionBatch
 from mmattn.captioner import Captioner
+from mmattn.classifier import Classifier
 from mmattn.initialisation import initialise
 from mmattn.maps.methods import MapMethod
 from mmattn.maps.quality.ranks import spearman
 
+Model = TypeVar("Model", Captioner, Classifier)
 
-def randomised(model: Captioner, seed: int) -> Captioner:
+
+@torch.inference_mode(False)  # gradients may be asked of the copy
+def randomised(model: Model, seed: int) -> Model:
     """Return a copy of the model with weights as if it had just been built; `model` is untouched.
 
     A parameter that has no start of its own (a layer scale, a foreign backbone's class token) has
@@ -76,14 +81,16 @@ def parts_from_output(model: Captioner) -> Iterator[tuple[str, list[str]]]:
 
 
 @torch.no_grad()
-def _start_anew(model: Captioner) -> None:
+def _start_anew(model: Captioner | Classifier) -> None:
     """Draw the weights of a model as their modules and `initialise` do."""
     for module in model.modules():
         reset = getattr(module, "reset_parameters", None)
         if isinstance(module, nn.Module) and callable(reset):
             reset()
-    for stack in (model.vision, model.text):
-        initialise(stack, stack.depth)
+    fusion = model.fusion if isinstance(model, Classifier) else None
+    for stack in (model.vision, model.text, fusion):
+        if stack is not None:
+            initialise(stack, stack.depth)
 
 
 def _labelled_maps(model: Captioner, batch: CaptionBatch, method: MapMethod) -> np.ndarray:

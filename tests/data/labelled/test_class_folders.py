@@ -209,6 +209,13 @@ def test_classes_without_an_image_and_classes_that_training_lacks(root):
     assert f"{root / 'test' / 'zebra'} is no class of {root / 'train'}\n" in message
 
 
+def test_a_class_without_an_image(root):
+    (root / "train" / "cow").mkdir()
+    message = refused(ClassFolders(root))
+    assert "1 class folders are wrong" in message
+    assert f"{root / 'train' / 'cow'} has no image" in message
+
+
 def test_an_empty_split(root):
     for name in ("cat", "dog"):
         (root / "val" / name / "1.jpg").unlink()

@@ -65,6 +65,14 @@ def test_many_small_classes_still_fill_a_split():
     assert len(parts["val"]) == 12
 
 
+def test_a_class_keeps_an_example_for_training():
+    rows = examples({"a": 1, "b": 2, "c": 20})
+    for seed in range(5):
+        parts = divide(rows, {"val": 0.5, "test": 0.4}, seed, "label")
+        assert {example.labels["label"] for example in parts["train"]} == {"a", "b", "c"}
+        assert sum(map(len, parts.values())) == 23
+
+
 def test_the_same_names_and_seed_choose_the_same():
     rows = examples({"a": 40, "b": 40})
     chosen = divide(rows, {"val": 0.25}, 3, "label")["val"]

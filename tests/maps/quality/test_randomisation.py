@@ -3,8 +3,14 @@ import pytest
 import torch
 from torch import nn
 
+from mmattn.blocks import BlockOptions
+from mmattn.classifier import Classifier
+from mmattn.fusion import CrossFusion
 from mmattn.maps.methods import RawAttention
 from mmattn.maps.quality.randomisation import cascade, parts_from_output, randomised
+from mmattn.patches import LinearPatches
+from mmattn.text import TextTransformer
+from mmattn.vision import VisionTransformer
 
 ALL_PARTS = [
     "text output",
@@ -87,3 +93,28 @@ def test_a_method_that_ignores_the_model_stays_alike(captioner, batch):
 
     alike = [value for _, value in cascade(captioner, batch, Prior(), seed=0)]
     assert alike == pytest.approx([1] * len(ALL_PARTS))
+
+
+def test_a_classifiers_fusion_starts_anew_too():
+    block = BlockOptions(heads=2)
+    torch.manual_seed(0)
+    model = Classifier(
+        {"answer": 3},
+        vision=VisionTransformer((8, 8), LinearPatches(4, 8), 1, block),
+        text=TextTransformer(7, 8, 1, block, max_length=4, causal=False),
+        fusion=CrossFusion(8, 1, block),
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1.0)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    with torch.inference_mode():
+        drawn = randomised(model, 5)
+    again = randomised(model, 5)
+    assert not any(value.is_inference() for value in drawn.parameters())
+    for name, value in drawn.named_parameters():
+        assert torch.equal(model.get_parameter(name), before[name])
+        assert torch.equal(value, again.get_parameter(name))
+        if value.ndim > 1:
+            assert not torch.equal(value, before[name]), name
+            assert float(value.detach().mean()) < 0.5, name
