@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from mmattn.blocks import Block as Block
     from mmattn.blocks import BlockOptions as BlockOptions
     from mmattn.captioner import Captioner as Captioner
+    from mmattn.classifier import Classifier as Classifier
     from mmattn.gradient_recorder import GradientRecorder as GradientRecorder
     from mmattn.interop.foreign_attention import record as record
     from mmattn.maps.archive import load_attention as load_attention
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from mmattn.maps.viewer import save_viewer as save_viewer
     from mmattn.pipeline.attention import AttentionChoice as AttentionChoice
     from mmattn.pipeline.caption import Caption as Caption
+    from mmattn.pipeline.classification import Classification as Classification
+    from mmattn.pipeline.classifier_pipeline import ClassifierPipeline as ClassifierPipeline
     from mmattn.pipeline.load import load as load
     from mmattn.pipeline.pictures import Unreadable as Unreadable
     from mmattn.pipeline.pipeline import Pipeline as Pipeline
@@ -41,6 +44,9 @@ _HOME = {
     "BlockOptions": "blocks",
     "Caption": "pipeline.caption",
     "Captioner": "captioner",
+    "Classification": "pipeline.classification",
+    "Classifier": "classifier",
+    "ClassifierPipeline": "pipeline.classifier_pipeline",
     "GradientRecorder": "gradient_recorder",
     "Pipeline": "pipeline.pipeline",
     "Placement": "maps.geometry",
@@ -67,6 +73,9 @@ __all__ = [
     "BlockOptions",
     "Caption",
     "Captioner",
+    "Classification",
+    "Classifier",
+    "ClassifierPipeline",
     "GradientRecorder",
     "Pipeline",
     "Placement",

@@ -1,38 +1,88 @@
-"""A captioner's architecture as plain values, and back: what a model folder's config.json says."""
+"""A model's architecture as plain values, and back: what a model folder's config.json says."""
 
 from collections.abc import Mapping
 from inspect import signature
 from typing import Any
 
+from torch import nn
+
 from mmattn.backbones import TimmPatches
 from mmattn.blocks import BlockOptions
 from mmattn.captioner import Captioner
+from mmattn.classifier import Classifier
 from mmattn.errors import CheckpointError
+from mmattn.fusion import (
+    CoFusion,
+    CrossFusion,
+    Fusion,
+    GatedFusion,
+    MergedFusion,
+    PooledFusion,
+)
 from mmattn.patches import ConvStem, LinearPatches, PatchEmbedding
 from mmattn.pooling import AttentionPooler
 from mmattn.text import TextTransformer
 from mmattn.vision import VisionTransformer
 
 PATCHES = {"linear": LinearPatches, "conv_stem": ConvStem, "timm": TimmPatches}
+FUSIONS = {
+    "cross": CrossFusion,
+    "co": CoFusion,
+    "merged": MergedFusion,
+    "gated": GatedFusion,
+    "pooled": PooledFusion,
+}
 
 
-def describe(model: Captioner) -> dict[str, Any]:
-    """Return all that `construct` needs to build a captioner of the same architecture.
+def describe(model: Captioner | Classifier) -> dict[str, Any]:
+    """Return all that builds a model of the same architecture.
+
+    Of a captioner that is done by `construct`, of a classifier by `construct_classifier`.
 
     Raises:
         CheckpointError: for a part that is not this library's own, naming its class.
     """
-    own = {"captioner": Captioner, "vision": VisionTransformer, "text": TextTransformer}
-    parts = {"captioner": model, "vision": model.vision, "text": model.text}
-    for name, part in parts.items():
-        if type(part) is not own[name]:
-            raise CheckpointError(
-                f"the {name} is a {type(part).__module__}.{type(part).__qualname__}: only "
-                f"{own[name].__name__} itself can be written as plain values"
-            )
-    vision = model.vision.settings()
-    vision["patches"] = {"kind": patches_kind(model.vision.patches), **vision["patches"]}
-    return {"vision": vision, "text": model.text.settings()}
+    if isinstance(model, Classifier):
+        check_own("classifier", model, Classifier)
+        fusion = None if model.fusion is None else described_fusion(model.fusion)
+        return {**described_encoders(model), "fusion": fusion, **model.settings()}
+    check_own("captioner", model, Captioner)
+    return described_encoders(model)
+
+
+def described_encoders(model: Captioner | Classifier) -> dict[str, Any]:
+    """Return the two transformers of a model as plain values, None for one that it lacks."""
+    vision, text = model.vision, model.text
+    values: dict[str, Any] = {"vision": None, "text": None}
+    if vision is not None:
+        check_own("vision", vision, VisionTransformer)
+        values["vision"] = vision.settings()
+        patches = {"kind": patches_kind(vision.patches), **values["vision"]["patches"]}
+        values["vision"]["patches"] = patches
+    if text is not None:
+        check_own("text", text, TextTransformer)
+        values["text"] = text.settings()
+    return values
+
+
+def described_fusion(fusion: Fusion) -> dict[str, Any]:
+    """Return a fusion as plain values. Raises CheckpointError for another's own."""
+    for kind, constructor in FUSIONS.items():
+        if type(fusion) is constructor:
+            return {"kind": kind, **fusion.settings()}
+    raise CheckpointError(
+        f"the fusion is a {type(fusion).__qualname__}: only {', '.join(FUSIONS)} can be written as "
+        "plain values"
+    )
+
+
+def check_own(name: str, part: nn.Module, own: type[nn.Module]) -> None:
+    """Raise CheckpointError for a part of any other class than this library's."""
+    if type(part) is not own:
+        raise CheckpointError(
+            f"the {name} is a {type(part).__module__}.{type(part).__qualname__}: only "
+            f"{own.__name__} itself can be written as plain values"
+        )
 
 
 def patches_kind(patches: PatchEmbedding) -> str:
@@ -53,25 +103,70 @@ def construct(architecture: Mapping[str, Any]) -> Captioner:
         CheckpointError: for a missing or unknown key, or a value that a constructor refuses.
     """
     vision, text = (section(architecture, name, "model") for name in ("vision", "text"))
+    return call(
+        Captioner,
+        {"vision": constructed_vision(vision), "text": constructed_text(text)},
+        "model",
+    )
+
+
+def construct_classifier(architecture: Mapping[str, Any]) -> Classifier:
+    """Build a classifier from what `describe` returned, with random weights.
+
+    Raises:
+        CheckpointError: as `construct`.
+    """
+    build = {
+        "vision": constructed_vision,
+        "text": constructed_text,
+        "fusion": constructed_fusion,
+    }
+    values = dict(architecture)
+    for name, built in build.items():
+        if name not in values:
+            raise CheckpointError(f"model has no section {name!r}")
+        if values[name] is not None:
+            values[name] = built(section(values, name, "model"))
+    for name in ("heads", "may_miss"):
+        values[name] = section(values, name, "model")
+    return call(Classifier, values, "model")
+
+
+def constructed_vision(vision: dict[str, Any]) -> VisionTransformer:
+    """Build an image encoder. Raises CheckpointError where that cannot be."""
     patches = section(vision, "patches", "vision")
     kind = patches.pop("kind", None)
     if kind not in PATCHES:
         raise CheckpointError(f"vision.patches.kind is {kind!r}; known: {', '.join(PATCHES)}")
-    vision["patches"] = call(PATCHES[kind], patches, "vision.patches")
-    if vision.get("pooler") is not None:
-        vision["pooler"] = call(
-            AttentionPooler, section(vision, "pooler", "vision"), "vision.pooler"
-        )
-    for name, part in (("vision", vision), ("text", text)):
-        part["block"] = call(BlockOptions, section(part, "block", name), f"{name}.block")
-    return call(
-        Captioner,
-        {
-            "vision": call(VisionTransformer, vision, "vision"),
-            "text": call(TextTransformer, text, "text"),
-        },
-        "model",
-    )
+    pooler = vision.get("pooler")
+    if pooler is not None:
+        pooler = call(AttentionPooler, section(vision, "pooler", "vision"), "vision.pooler")
+    built = {
+        "patches": call(PATCHES[kind], patches, "vision.patches"),
+        "pooler": pooler,
+        "block": constructed_block(vision, "vision"),
+    }
+    return call(VisionTransformer, {**vision, **built}, "vision")
+
+
+def constructed_text(text: dict[str, Any]) -> TextTransformer:
+    """Build a text transformer. Raises CheckpointError where that cannot be."""
+    return call(TextTransformer, {**text, "block": constructed_block(text, "text")}, "text")
+
+
+def constructed_fusion(fusion: dict[str, Any]) -> Fusion:
+    """Build a fusion. Raises CheckpointError where that cannot be."""
+    kind = fusion.get("kind")
+    if kind not in FUSIONS:
+        raise CheckpointError(f"fusion.kind is {kind!r}; known: {', '.join(FUSIONS)}")
+    values = {key: value for key, value in fusion.items() if key != "kind"}
+    values["block"] = constructed_block(fusion, "fusion")
+    return call(FUSIONS[kind], values, "fusion")
+
+
+def constructed_block(part: Mapping[str, Any], name: str) -> BlockOptions:
+    """Return what the blocks of a part share. Raises CheckpointError where that cannot be."""
+    return call(BlockOptions, section(part, "block", name), f"{name}.block")
 
 
 def section(values: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""A captioner of weights that are at hand, without the time of drawing random ones first."""
+"""A model of weights that are at hand, without the time of drawing random ones first."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,8 @@ from mmattn.architecture import construct
 from mmattn.captioner import Captioner
 from mmattn.errors import CheckpointError, UserError, one_line
 from mmattn.weights import load_exactly
+
+M = TypeVar("M", bound=nn.Module)
 
 # What initialisations do to a parameter in place, random or behind something random.
 DRAWING = {
@@ -38,12 +40,20 @@ class WithoutDrawing(TorchFunctionMode):
 
 
 def skeleton(architecture: Mapping[str, Any], source: str) -> Captioner:
-    """Build a captioner of which every weight must still be loaded, in evaluation mode.
+    """Build a captioner of which every weight must still be loaded; see `bare`."""
+    return bare(construct, architecture, source)
+
+
+def bare(
+    build: Callable[[Mapping[str, Any]], M], architecture: Mapping[str, Any], source: str
+) -> M:
+    """Build a model of which every weight must still be loaded, in evaluation mode.
 
     torch's random numbers go on as if it had not been built.
 
     Args:
-        architecture: see `mmattn.architecture.describe`.
+        build: `construct` or `construct_classifier` of `mmattn.architecture`.
+        architecture: what `describe` of the same says.
         source: what to call it in messages.
 
     Raises:
@@ -51,7 +61,7 @@ def skeleton(architecture: Mapping[str, Any], source: str) -> Captioner:
     """
     try:
         with torch.random.fork_rng(devices=[]), WithoutDrawing():
-            return construct(architecture).eval()
+            return build(architecture).eval()
     except UserError as error:
         raise CheckpointError(f"{source}: {one_line(error)}") from error
     except Exception as error:  # of a width of zero, or of 10^12, in whatever constructor

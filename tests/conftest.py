@@ -82,6 +82,61 @@ def make_captioner():
 
 
 @pytest.fixture(scope="session")
+def make_classifier():
+    """Make a random classifier, as a bundle: of pictures of 16 x 24 pixels, texts, or both.
+
+    Its parts can be left out (vision=False, text=False); options are those of `Classifier`.
+    """
+    from mmattn.blocks import BlockOptions
+    from mmattn.bundle import ClassifierBundle
+    from mmattn.classifier import Classifier
+    from mmattn.data.labelled.classes import Classes
+    from mmattn.data.preprocessing import Preprocessing
+    from mmattn.data.tokenizer import CaptionTokenizer
+    from mmattn.fusion import CrossFusion
+    from mmattn.patches import LinearPatches
+    from mmattn.text import TextTransformer
+    from mmattn.vision import VisionTransformer
+
+    asked = ["is it a dog?", "which colour has the ball?", "a cat sleeps on a mat", "is it red?"]
+    tokenizer = CaptionTokenizer.train(asked * 3, 300, 2)
+    plain = Preprocessing((16, 24), (16, 24), None, "bilinear", (0.5,) * 3, (0.25,) * 3)
+    answer = {"answer": Classes("single", ("no", "perhaps", "yes"))}
+
+    def make(seed=0, classes=answer, vision=True, text=True, temperature=None, **options):
+        torch.manual_seed(seed)
+        block = BlockOptions(heads=2)
+        seeing, reading = None, None
+        if vision:
+            seeing = VisionTransformer((16, 24), LinearPatches(8, 16), 1, block)
+        if text:
+            size = tokenizer.vocab_size
+            reading = TextTransformer(size, 16, 1, block, max_length=16, causal=False)
+        model = Classifier(
+            {head: len(each.names) for head, each in classes.items()},
+            vision=seeing,
+            text=reading,
+            fusion=CrossFusion(16, 1, block) if vision and text else None,
+            word_heads=[head for head, each in classes.items() if each.kind == "words"],
+            **options,
+        )
+        with torch.no_grad():
+            for parameter in model.parameters():  # pictures and words matter
+                parameter.add_(torch.randn_like(parameter) * 0.3)
+        return ClassifierBundle(
+            model=model.eval(),
+            tokenizer=tokenizer if text else None,
+            preprocessing=plain if vision else None,
+            max_length=16,
+            classes=classes,
+            temperature=temperature or {},
+            source="made by a test",
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def data_root() -> Path:
     """The folder of real data sets that the environment variable MMATTN_DATA names."""
     value = os.environ.get("MMATTN_DATA")

@@ -30,9 +30,9 @@ def main() -> None:
         if arguments.attention and arguments.to != "onnx":
             raise ConfigError("--attention is of --to onnx")
         check_folder(arguments.dest.parent, "DEST")
-        from mmattn.model_folder.source import read_source
+        from mmattn.model_folder.source import captioner_of, read_source
 
-        bundle = read_source(arguments.model)
+        bundle = captioner_of(read_source(arguments.model), arguments.model, "mmattn export")
         if arguments.to == "onnx":
             from mmattn.interop.onnx.export import export_onnx
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from mmattn.cli.plain_command import check_folder, mistakes_in_one_line
 
 if TYPE_CHECKING:
-    from mmattn.bundle import Bundle
+    from mmattn.bundle import Bundle, ClassifierBundle
 
 
 def main() -> None:
@@ -44,8 +44,10 @@ def main() -> None:
         print(f"{arguments.dest}: {bundle.source}, {count / 1e6:.3g} M parameters")
 
 
-def read(source: Path, allowed: Sequence[str]) -> tuple["Bundle", dict[str, float]]:
-    """Return the captioner of a source, and what is known of how good it is.
+def read(
+    source: Path, allowed: Sequence[str]
+) -> tuple["Bundle | ClassifierBundle", dict[str, float]]:
+    """Return the model of a source, and what is known of how good it is.
 
     Raises:
         UserError: where it is nothing that can be read.

@@ -33,6 +33,11 @@ class Input:
         """What results call it."""
         return str(self.path)
 
+    @property
+    def key(self) -> str:
+        """By what a line is known to be about it."""
+        return self.name
+
     def picture(self, max_pixels: int) -> Picture:
         """Return it as what a pipeline reads."""
         return picture_of_file(self.path, self.place, max_pixels)
@@ -89,5 +94,5 @@ def named(arguments: Sequence[str]) -> Iterator[Path]:
 def stdin_lines() -> list[str]:
     """Return the lines of stdin that name something. Raises DataError where nobody gives any."""
     if sys.stdin is None:
-        raise DataError("stdin is closed: give one path a line there, or name the images")
+        raise DataError("stdin is closed: give one a line there, or name them on the command line")
     return [line for line in (raw.rstrip("\r\n") for raw in sys.stdin) if line.strip()]

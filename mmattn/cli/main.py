@@ -11,18 +11,21 @@ from mmattn.errors import ConfigError
 COMMANDS = {
     "train": "mmattn.cli.train",
     "caption": "mmattn.cli.caption",
+    "classify": "mmattn.cli.classify",
     "import": "mmattn.cli.import_model",
     "export": "mmattn.cli.export_model",
     "view": "mmattn.cli.view",
     "attention-report": "mmattn.cli.attention_report",
 }
 
-HELP = """mmattn: train captioners that see and read, and look at what they attend to
+HELP = """mmattn: train models that see and read, and look at what they attend to
 
   mmattn train [KEY=VALUE ...]     train, test, and draw attention maps (the same as train.py)
   mmattn train --help              every configuration group and key
   mmattn caption IMAGES --model RUN
                                    a caption for every image, with --attention FOLDER its maps
+  mmattn classify IMAGES --text "is it a dog?" --model RUN
+                                   the classes of every image, text, or pair of both
   mmattn import SOURCE DEST        a captioner of Hugging Face or open_clip as a model folder
   mmattn export MODEL DEST --to huggingface|onnx
   mmattn view RUN                  the attention maps of a run as pages to explore in a browser
@@ -40,8 +43,8 @@ examples
   mmattn caption photos/ --model RUN --beams 4 --out captions.jsonl --attention maps/
 
 exit codes: 0 done, 1 a failure of the program, 2 a mistake in the input (one line says which,
-and with MMATTN_TRACEBACK=1 also where it was found), 130 stopped by Ctrl-C; caption has more, see
-its --help
+and with MMATTN_TRACEBACK=1 also where it was found), 130 stopped by Ctrl-C; caption and
+classify have more, see their --help
 """
 
 

@@ -1,4 +1,4 @@
-"""From a run directory to a captioner with all that it needs to caption, without the run's data."""
+"""From a run directory to a model with all that it needs to be used, without the run's data."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,25 +8,28 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from tokenizers import Tokenizer
 
-from mmattn.bundle import Bundle
+from mmattn.bundle import Bundle, ClassifierBundle
+from mmattn.classifier import Classifier
 from mmattn.cli.arguments import check_arguments
 from mmattn.cli.build import build
 from mmattn.cli.load_run import find_run, read_config
 from mmattn.cli.targets import check_targets
 from mmattn.data.backend import backend_errors
+from mmattn.data.labelled.classes import Classes
 from mmattn.data.preprocessing import Preprocessing
 from mmattn.data.tokenizer import CaptionTokenizer
 from mmattn.errors import CheckpointError, ConfigError
 from mmattn.tasks.task import own_entry
 from mmattn.training.checkpoints import read_checkpoint
+from mmattn.training.temperatures import temperature_figure
 from mmattn.weights import load_exactly
 
 
-def bundle_of_run(model: str | Path, allowed: Sequence[str] = ()) -> Bundle:
-    """Return the captioner of a run directory, or of one of the checkpoints in it.
+def bundle_of_run(model: str | Path, allowed: Sequence[str] = ()) -> Bundle | ClassifierBundle:
+    """Return the captioner or classifier of a run directory, or of one of the checkpoints in it.
 
-    Neither the data set nor pretrained weights need be at hand: the checkpoint holds the tokenizer
-    and every weight.
+    Neither the data set nor pretrained weights need be at hand: the checkpoint holds the tokenizer,
+    the names of the classes and every weight.
 
     Args:
         model: a run directory, of which the best checkpoint is taken, or a checkpoint below it.
@@ -36,22 +39,49 @@ def bundle_of_run(model: str | Path, allowed: Sequence[str] = ()) -> Bundle:
         UserError: where that is no run, names something that may not be built, does not fit its
             checkpoint, or preprocesses images as a model folder cannot.
     """
-    folder, checkpoint = find_run(Path(model).expanduser())
+    path = Path(model).expanduser()
+    folder, checkpoint = find_run(path)
     config = read_config(folder / "config.yaml", [])
     parts = {"model": without_origins(plain(config, "model")), "data": eval_part(config)}
     check_targets(parts, allowed)
     check_arguments(parts)
     content = read_checkpoint(checkpoint)
-    captioner = build(DictConfig(parts["model"]), "model").eval()
-    load_exactly(captioner, weights_of(content), str(checkpoint))
-    transform = build(DictConfig(parts["data"]["eval_transform"]), "data.eval_transform")
+    built = build(DictConfig(parts["model"]), "model").eval()
+    load_exactly(built, weights_of(content), str(checkpoint))
+    tokenizer = tokenizer_of(content, checkpoint)
+    about = {
+        "max_length": parts["data"]["max_length"],
+        "source": trained_on(parts["data"]["source"].rpartition(".")[2]),
+    }
+    if isinstance(built, Classifier):
+        classes = classes_of(content, checkpoint)
+        return ClassifierBundle(
+            model=built,
+            tokenizer=None if built.text is None else tokenizer,
+            preprocessing=None if built.vision is None else preprocessing_of(parts["data"]),
+            classes=classes,
+            # They are those of the best weights, and another checkpoint has others.
+            temperature=temperatures_of(path, list(classes)) if path.is_dir() else {},
+            **about,
+        )
+    if tokenizer is None:
+        raise CheckpointError(f"{checkpoint}: has no tokenizer, which a captioner needs")
     return Bundle(
-        model=captioner,
-        tokenizer=tokenizer_of(content, checkpoint),
-        preprocessing=Preprocessing.of_transform(transform, parts["data"]["image_size"]),
-        max_length=parts["data"]["max_length"],
-        source=trained_on(parts["data"]["source"].rpartition(".")[2]),
+        model=built, tokenizer=tokenizer, preprocessing=preprocessing_of(parts["data"]), **about
     )
+
+
+def preprocessing_of(data: Mapping[str, Any]) -> Preprocessing:
+    """Return what an evaluation did to pictures. Raises ConfigError where values cannot say it."""
+    transform = build(DictConfig(data["eval_transform"]), "data.eval_transform")
+    return Preprocessing.of_transform(transform, data["image_size"])
+
+
+def temperatures_of(run: Path, heads: Sequence[str]) -> dict[str, float]:
+    """Return the temperatures of a run's best weights by their heads, as its results tell them."""
+    figures = results_of_run(run)
+    names = {head: temperature_figure(head, heads) for head in heads}
+    return {head: figures[name] for head, name in names.items() if name in figures}
 
 
 def results_of_run(model: str | Path) -> dict[str, float]:
@@ -114,11 +144,36 @@ def weights_of(content: Mapping[str, Any]) -> dict[str, Any]:
     return {name.removeprefix(prefix): v for name, v in state if name.startswith(prefix)}
 
 
-def tokenizer_of(content: dict[str, Any], checkpoint: Path) -> CaptionTokenizer:
-    """Return the tokenizer that a checkpoint carries. Raises CheckpointError where it has none."""
-    try:
-        text = own_entry(content)["tokenizer"]
-    except CheckpointError as error:
-        raise CheckpointError(f"{checkpoint}: {error}") from error
+def tokenizer_of(content: dict[str, Any], checkpoint: Path) -> CaptionTokenizer | None:
+    """Return the tokenizer that a checkpoint carries, None of a model that reads no text.
+
+    Raises:
+        CheckpointError: where it says nothing of one, or what it says cannot be read.
+    """
+    text = own_values(content, checkpoint)["tokenizer"]
+    if text is None:
+        return None
     with backend_errors(f"{checkpoint}: its tokenizer cannot be read", CheckpointError):
         return CaptionTokenizer(Tokenizer.from_str(text), f"the tokenizer of {checkpoint}")
+
+
+def classes_of(content: dict[str, Any], checkpoint: Path) -> dict[str, Classes]:
+    """Return the classes that a checkpoint carries. Raises CheckpointError where it has none."""
+    found = own_values(content, checkpoint).get("classes")
+    try:
+        return {
+            head: Classes(values["kind"], tuple(values["names"]), values["open"])
+            for head, values in found.items()  # type: ignore[union-attr]
+        }
+    except (AttributeError, KeyError, TypeError):
+        raise CheckpointError(
+            f"{checkpoint}: says nothing of classes, which a classifier needs"
+        ) from None
+
+
+def own_values(content: dict[str, Any], checkpoint: Path) -> dict[str, Any]:
+    """Return what a task keeps in a checkpoint. Raises CheckpointError for another's."""
+    try:
+        return own_entry(content)
+    except CheckpointError as error:
+        raise CheckpointError(f"{checkpoint}: {error}") from error

@@ -18,6 +18,7 @@ from rich.syntax import Syntax
 
 from mmattn.cli.arguments import check_arguments
 from mmattn.cli.build import build, build_model, build_task, build_trainer, use_feature_cache
+from mmattn.cli.calibrate import calibrate
 from mmattn.cli.controls import check_controls, run_controls
 from mmattn.cli.distributed import check_ranks, join_processes, one_job, quiet_other_ranks
 from mmattn.cli.quiet import quiet_libraries
@@ -89,10 +90,12 @@ def train_and_test(config: DictConfig, folder: Path, checkpoint: Path | None) ->
             if isinstance(callback, Throughput):
                 metrics |= callback.results()
         earnest = trainer.is_global_zero and not config.trainer.fast_dev_run
-        if earnest and config.train:
+        if config.train and not config.trainer.fast_dev_run:
             # A test has loaded the best weights, and measured them.
             best = None if config.test else best_weights(trainer)
-            save_model(task, data, folder, best=best, results=metrics if config.test else {})
+            metrics |= calibrate(trainer, task, data, best=best)
+            if trainer.is_global_zero:
+                save_model(task, data, folder, best=best, results=metrics if config.test else {})
         if config.controls and config.train and config.test:
             if earnest:  # a control that fails takes nothing with it
                 write_results(folder / "results.json", metrics)

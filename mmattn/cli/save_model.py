@@ -7,9 +7,10 @@ from shlex import quote
 
 from torch import Tensor
 
-from mmattn.bundle import Bundle
+from mmattn.bundle import Bundle, ClassifierBundle
 from mmattn.cli.model_of_run import trained_on
 from mmattn.cli.plain_command import file_trouble
+from mmattn.data.label_module import LabelDataModule
 from mmattn.data.module import CaptionDataModule
 from mmattn.data.preprocessing import Preprocessing
 from mmattn.data.split_module import SplitDataModule
@@ -17,6 +18,7 @@ from mmattn.errors import ConfigError, UserError
 from mmattn.model_folder.format import write_folder
 from mmattn.model_folder.recognise import RUN_MODEL
 from mmattn.tasks.captioning import CaptioningTask
+from mmattn.tasks.classification import ClassificationTask
 from mmattn.tasks.task import Task
 from mmattn.training.checkpoints import load_weights
 
@@ -57,18 +59,34 @@ def save_model(
         log.info("the model is in %s", place)
 
 
-def bundle_of(task: Task, data: SplitDataModule) -> Bundle:
-    """Return a task's captioner with its tokenizer and preprocessing.
+def bundle_of(task: Task, data: SplitDataModule) -> Bundle | ClassifierBundle:
+    """Return a task's model with its tokenizer and preprocessing, a classifier with its classes.
 
     Raises:
-        ConfigError: where the evaluation transform is more than plain values can say.
+        ConfigError: where the evaluation transform is more than plain values can say, and for a
+            model of another kind.
     """
-    if not isinstance(task, CaptioningTask) or not isinstance(data, CaptionDataModule):
-        raise ConfigError("a model folder holds a captioner")
-    return Bundle(
-        model=task.model,
-        tokenizer=task.tokenizer,
-        preprocessing=Preprocessing.of_transform(data.eval_transform, data.image_size),
-        max_length=data.max_length,
-        source=trained_on(type(data.source).__name__),
-    )
+    if isinstance(task, CaptioningTask) and isinstance(data, CaptionDataModule):
+        return Bundle(
+            model=task.model,
+            tokenizer=task.tokenizer,
+            preprocessing=preprocessing_of(data),
+            max_length=data.max_length,
+            source=trained_on(type(data.source).__name__),
+        )
+    if isinstance(task, ClassificationTask) and isinstance(data, LabelDataModule):
+        return ClassifierBundle(
+            model=task.model,
+            tokenizer=None if task.model.text is None else task.tokenizer,
+            preprocessing=None if task.model.vision is None else preprocessing_of(data),
+            max_length=data.max_length,
+            classes=task.classes,
+            temperature=task.temperature,
+            source=trained_on(type(data.source).__name__),
+        )
+    raise ConfigError("a model folder holds a captioner or a classifier")
+
+
+def preprocessing_of(data: SplitDataModule) -> Preprocessing:
+    """Return what an evaluation does to pictures. Raises ConfigError where values cannot say it."""
+    return Preprocessing.of_transform(data.eval_transform, data.image_size)

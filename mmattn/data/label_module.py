@@ -21,6 +21,7 @@ from mmattn.data.labelled.example import Example
 from mmattn.data.labelled.groups import LabelledSet
 from mmattn.data.labelled.reader import Group, GroupReader
 from mmattn.data.labelled.splits import LabelledSource, LabelledSplits
+from mmattn.data.labelled.text_ids import text_ids
 from mmattn.data.split_module import LoaderOptions, SplitDataModule, TokenizerOptions, Transform
 from mmattn.data.tokenizer import CaptionTokenizer
 from mmattn.errors import ConfigError, DataError
@@ -181,16 +182,8 @@ class LabelDataModule(SplitDataModule[LabelledSplits]):
 
         The begin token alone, which may be of no tokenizer, where there is no text.
         """
-        tokenizer, text = self.tokenizer, example.text
-        if tokenizer is None or text is None or self.withhold == "text":
-            return [0 if tokenizer is None else tokenizer.begin_id], []
-        starts, ids = [], []
-        for part in texts_of(example):
-            starts.append(len(ids) + 1)
-            ids += tokenizer.encode(part)
-        kept = ids[: self.max_length - 2]
-        starts = [] if isinstance(text, str) else [min(place, len(kept)) for place in starts]
-        return [tokenizer.begin_id, *kept, tokenizer.end_id], starts
+        text = None if self.withhold == "text" else example.text
+        return text_ids(text, self.tokenizer, self.max_length)
 
     def targets(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         """Return each head's targets (see `LabelBatch`)."""

@@ -1,1 +1,1 @@
-"""A captioner in a folder: weights, plain values, tokenizer, a card and a manifest."""
+"""A model in a folder: weights, plain values, tokenizer, a card and a manifest."""

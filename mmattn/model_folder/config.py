@@ -1,40 +1,42 @@
-"""config.json: all that a captioner is besides weights and tokenizer, as plain values."""
+"""config.json: all that a model is besides weights and tokenizer, as plain values."""
 
 import json
 import re
 from collections.abc import Iterator, Mapping
+from types import ModuleType
 from typing import Any
 
 from mmattn.architecture import describe
-from mmattn.bundle import Bundle
-from mmattn.captioner import Captioner
+from mmattn.bundle import Bundle, ClassifierBundle
 from mmattn.data.preprocessing import Preprocessing
-from mmattn.data.tokenizer import SpecialIds
-from mmattn.decoding.options import DecodingOptions
 from mmattn.errors import CheckpointError, ConfigError, one_line
+from mmattn.model_folder import captioner_config, classifier_config
 from mmattn.model_folder.layout import FORMAT, library_version
+from mmattn.model_folder.text_fits import shown
 from mmattn.model_folder.weights import DTYPES, MIXED
 
-TASK = "caption"
-KINDS: dict[str, type] = {
-    "format": int,
-    "mmattn": str,
-    "task": str,
-    "source": str,
-    "architecture": dict,
-    "weights": dict,
-    "preprocessing": dict,
-    "tokenizer": dict,
-    "max_length": int,
-    "decoding": dict,
+# What a model is for -> the module that knows what only such models have.
+TASKS: dict[str, ModuleType] = {"caption": captioner_config, "classify": classifier_config}
+KINDS: dict[str, tuple[type, ...]] = {
+    "format": (int,),
+    "mmattn": (str,),
+    "task": (str,),
+    "source": (str,),
+    "architecture": (dict,),
+    "weights": (dict,),
+    "max_length": (int,),
 }
 # What `timm.create_model` may be told of where weights come from.
 ORIGINS = re.compile(r"pretrained.*|checkpoint.*|cache_dir")
 # A string of an architecture is a name: no path and no address can be written with these.
 NAME = re.compile(r"[\w.-]*")
+# What the data call their heads may be any text, and is never looked up anywhere.
+HEADS = ("heads", "word_heads")
 
 
-def config_of(bundle: Bundle, dtype: str, tied: Mapping[str, str]) -> dict[str, Any]:
+def config_of(
+    bundle: Bundle | ClassifierBundle, dtype: str, tied: Mapping[str, str]
+) -> dict[str, Any]:
     """Return the content of config.json.
 
     Args:
@@ -45,18 +47,22 @@ def config_of(bundle: Bundle, dtype: str, tied: Mapping[str, str]) -> dict[str, 
     Raises:
         CheckpointError: for a model that plain values do not describe.
     """
-    tokenizer = bundle.tokenizer
+    tokenizer, prepared = bundle.tokenizer, bundle.preprocessing
+    task = "caption" if isinstance(bundle, Bundle) else "classify"
+    texts = None
+    if tokenizer is not None:
+        texts = {"vocab_size": tokenizer.vocab_size, **tokenizer.special._asdict()}
     config = {
         "format": FORMAT,
         "mmattn": library_version(),
-        "task": TASK,
+        "task": task,
         "source": bundle.source,
         "architecture": without_origins(describe(bundle.model)),
         "weights": {"dtype": dtype, "tied": dict(tied)},
-        "preprocessing": bundle.preprocessing.settings(),
-        "tokenizer": {"vocab_size": tokenizer.vocab_size, **tokenizer.special._asdict()},
+        "preprocessing": None if prepared is None else prepared.settings(),
+        "tokenizer": texts,
         "max_length": bundle.max_length,
-        "decoding": bundle.decoding,
+        **TASKS[task].values_of(bundle),
     }
     try:
         plain = json.loads(json.dumps(config, allow_nan=False))
@@ -73,6 +79,8 @@ def config_json(config: Mapping[str, Any]) -> bytes:
 
 def without_origins(architecture: dict[str, Any]) -> dict[str, Any]:
     """Return an architecture without what timm was told of where its weights come from."""
+    if architecture["vision"] is None:
+        return architecture
     patches = architecture["vision"]["patches"]
     if "options" in patches:
         kept = {k: v for k, v in patches["options"].items() if not ORIGINS.fullmatch(k)}
@@ -88,18 +96,30 @@ def check_config(config: Mapping[str, Any], source: str) -> None:
             reading run something or look elsewhere.
     """
     check_nothing_runs(config, source)
-    for key, kind in KINDS.items():
-        if type(config.get(key)) is not kind:
-            found = f"is {shown(config[key])}" if key in config else "is missing"
-            raise CheckpointError(f"{source}: {key} {found}; format {FORMAT} has a {kind.__name__}")
-    unknown = sorted(config.keys() - KINDS.keys())
+    check_keys(config, KINDS, source)
+    task = TASKS.get(config["task"])
+    if task is None:
+        known = ", ".join(TASKS)
+        raise CheckpointError(f"{source}: task is {config['task']!r}; this version knows {known}")
+    check_keys(config, task.KINDS, source)
+    unknown = sorted(config.keys() - KINDS.keys() - task.KINDS.keys())
     if unknown:
         raise CheckpointError(f"{source}: format {FORMAT} has no key {unknown[0]!r}")
-    if config["task"] != TASK:
-        raise CheckpointError(f"{source}: task is {config['task']!r}; this version knows {TASK!r}")
     check_architecture(config["architecture"], source)
     check_weights(config["weights"], source)
-    check_decoding(config["decoding"], source)
+    task.check(config, source)
+
+
+def check_keys(
+    config: Mapping[str, Any], kinds: Mapping[str, tuple[type, ...]], source: str
+) -> None:
+    """Raise CheckpointError for a key that is missing, or of another type."""
+    for key, wanted in kinds.items():
+        if key in config and type(config[key]) in wanted:
+            continue
+        found = f"is {shown(config[key])}" if key in config else "is missing"
+        names = " or ".join("null" if kind is type(None) else kind.__name__ for kind in wanted)
+        raise CheckpointError(f"{source}: {key} {found}; format {FORMAT} has a {names}")
 
 
 def check_nothing_runs(config: Mapping[str, Any], source: str) -> None:
@@ -114,7 +134,8 @@ def check_nothing_runs(config: Mapping[str, Any], source: str) -> None:
 
 def check_architecture(architecture: Mapping[str, Any], source: str) -> None:
     """Raise CheckpointError for an architecture that would read a file or fetch weights."""
-    for where, key, value in walk(architecture, "architecture"):
+    settings = {key: value for key, value in architecture.items() if key not in HEADS}
+    for where, key, value in walk(settings, "architecture"):
         if ORIGINS.fullmatch(key) and value is not False:
             raise CheckpointError(
                 f"{source}: {where} is {shown(value)}: the weights of a model folder come from "
@@ -134,39 +155,15 @@ def check_weights(weights: Mapping[str, Any], source: str) -> None:
         raise CheckpointError(f"{source}: weights.tied is {shown(tied)}, not names of parameters")
 
 
-def check_decoding(decoding: Mapping[str, Any], source: str) -> None:
-    """Raise CheckpointError for decoding options that this version does not have or take."""
-    try:
-        DecodingOptions().changed(decoding_of(decoding))
-    except (ConfigError, TypeError) as error:
-        raise CheckpointError(f"{source}: decoding: {one_line(error)}") from error
+def preprocessing(config: Mapping[str, Any], source: str) -> Preprocessing | None:
+    """Return the preprocessing, None where a model sees no pictures.
 
-
-def check_fits(config: Mapping[str, Any], model: Captioner, source: str) -> None:
-    """Raise CheckpointError for captions, a vocabulary or special tokens that a model cannot have.
-
-    A vocabulary may be smaller than the model's: some are padded to a round number.
+    Raises:
+        CheckpointError: for values that it cannot have.
     """
-    text, longest, values = model.text, config["max_length"], config["tokenizer"]
-    if longest < 1 or (text.position == "learned" and longest > text.max_length):
-        raise CheckpointError(
-            f"{source}: max_length is {longest}, and the model has positions for "
-            f"{text.max_length} tokens"
-        )
-    number = values.get("vocab_size")
-    if type(number) is not int or number > text.vocab_size:
-        raise CheckpointError(
-            f"{source}: the tokenizer has {number} tokens, and the model {text.vocab_size}"
-        )
-    for role in SpecialIds._fields:
-        number = values.get(role)
-        if type(number) is not int or not 0 <= number < text.vocab_size:
-            raise CheckpointError(f"{source}: tokenizer.{role} is {shown(number)}, no token's id")
-
-
-def preprocessing(config: Mapping[str, Any], source: str) -> Preprocessing:
-    """Return the preprocessing. Raises CheckpointError for values that it cannot have."""
     values = config["preprocessing"]
+    if values is None:
+        return None
     try:
         found = Preprocessing.of_settings(dict(values))
         found.transform()
@@ -178,11 +175,6 @@ def preprocessing(config: Mapping[str, Any], source: str) -> Preprocessing:
     if not isinstance(size, tuple) or [type(n) is int and n > 0 for n in size] != [True, True]:
         raise CheckpointError(f"{source}: preprocessing.size is {shown(size)}: give two numbers")
     return found
-
-
-def decoding_of(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the decoding options; JSON's lists are tuples there."""
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
 
 
 def walk(value: Any, where: str = "") -> Iterator[tuple[str, str, Any]]:
@@ -200,9 +192,3 @@ def walk(value: Any, where: str = "") -> Iterator[tuple[str, str, Any]]:
             place = f"{where}.{key}".strip(".")
             waiting.append((place, inner))
             yield place, key, inner
-
-
-def shown(value: Any) -> str:
-    """Return a value for a message, cut to one short line."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:60] + "…"

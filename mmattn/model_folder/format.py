@@ -1,4 +1,4 @@
-"""Writing a captioner as a folder and reading it back; nothing that is read can run."""
+"""Writing a model as a folder and reading it back; nothing that is read can run."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,23 +7,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmattn.assembly import skeleton
-from mmattn.bundle import Bundle
+from mmattn.assembly import bare
+from mmattn.bundle import Bundle, ClassifierBundle
 from mmattn.captioner import Captioner
+from mmattn.classifier import Classifier
 from mmattn.data.tokenizer import CaptionTokenizer, SpecialIds
 from mmattn.errors import CheckpointError, DataError, one_line
 from mmattn.files import folder_written_whole, write_whole
 from mmattn.json_file import read_json
 from mmattn.model_folder.card import model_card
 from mmattn.model_folder.config import (
+    TASKS,
     check_config,
-    check_fits,
     config_json,
     config_of,
-    decoding_of,
     preprocessing,
 )
-from mmattn.model_folder.layout import CARD, CONFIG, MANIFEST, TOKENIZER, VOUCHED, WEIGHTS
+from mmattn.model_folder.layout import CARD, CONFIG, MANIFEST, TOKENIZER, WEIGHTS
 from mmattn.model_folder.manifest import check_manifest, own_names, write_manifest
 from mmattn.model_folder.migrations import check_format, migrate
 from mmattn.model_folder.recognise import locate
@@ -39,7 +39,7 @@ from mmattn.weights import read_state_dict, write_state_dict
 
 
 def write_folder(
-    bundle: Bundle,
+    bundle: Bundle | ClassifierBundle,
     folder: str | Path,
     *,
     dtype: torch.dtype | None = None,
@@ -69,7 +69,8 @@ def write_folder(
     with folder_written_whole(folder, own_names(folder)) as place:
         write_state_dict(tensors, place / WEIGHTS)
         write_whole(place / CONFIG, config_json(config))
-        write_whole(place / TOKENIZER, bundle.tokenizer.to_json().encode())
+        if bundle.tokenizer is not None:
+            write_whole(place / TOKENIZER, bundle.tokenizer.to_json().encode())
         write_whole(place / CARD, model_card(bundle, config, results or {}).encode())
         write_manifest(place)
     return folder
@@ -77,7 +78,7 @@ def write_folder(
 
 def read_folder(
     folder: str | Path, *, dtype: torch.dtype | None = None, alone: bool = True
-) -> Bundle:
+) -> Bundle | ClassifierBundle:
     """Read a model folder, or the one in a run directory. The model is on the CPU, in evaluation.
 
     Args:
@@ -94,13 +95,11 @@ def read_folder(
     config, state = read_stored(place, check_manifest(place, alone=alone))
     source = str(place / CONFIG)
     check_config(config, source)
-    return Bundle(
+    return TASKS[config["task"]].bundle_of(
+        config,
         model=read_model(place, config, state, dtype),
         tokenizer=read_tokenizer(place / TOKENIZER, config),
         preprocessing=preprocessing(config, source),
-        max_length=config["max_length"],
-        decoding=decoding_of(config["decoding"]),
-        source=config["source"],
     )
 
 
@@ -114,7 +113,9 @@ def read_stored(place: Path, vouched: set[str]) -> tuple[dict[str, Any], dict[st
     require(place, vouched, (CONFIG,))
     config = read_json(place / CONFIG)
     check_format(config, str(place))
-    require(place, vouched, VOUCHED)
+    # A model that reads no text has no tokenizer; what else it may be, `check_config` says.
+    tokenizer = [] if config.get("tokenizer") is None else [TOKENIZER]
+    require(place, vouched, [*tokenizer, WEIGHTS])
     return migrate(config, read_state_dict(place / WEIGHTS))
 
 
@@ -130,7 +131,7 @@ def require(place: Path, vouched: set[str], names: Sequence[str]) -> None:
 
 def read_model(
     place: Path, config: Mapping[str, Any], state: dict[str, Tensor], dtype: torch.dtype | None
-) -> Captioner:
+) -> Captioner | Classifier:
     """Build the model and give it the stored weights. Raises CheckpointError where they differ."""
     stored = config["weights"]
     dtype = dtype or DTYPES.get(stored["dtype"])
@@ -140,19 +141,26 @@ def read_model(
     return model.to(dtype)  # also the buffers that no file holds
 
 
-def fitting(config: Mapping[str, Any], source: str) -> Captioner:
+def fitting(config: Mapping[str, Any], source: str) -> Captioner | Classifier:
     """Build a configuration's model, without weights.
 
     Raises CheckpointError where that cannot be, or all else does not fit it.
     """
-    model = skeleton(config["architecture"], source)
-    check_fits(config, model, source)
+    task = TASKS[config["task"]]
+    model = bare(task.build, config["architecture"], source)
+    task.check_fits(config, model, source)
     return model
 
 
-def read_tokenizer(path: Path, config: Mapping[str, Any]) -> CaptionTokenizer:
-    """Read the tokenizer. Raises CheckpointError for none, and for another than the model's."""
+def read_tokenizer(path: Path, config: Mapping[str, Any]) -> CaptionTokenizer | None:
+    """Read the tokenizer; None where the model has none.
+
+    Raises:
+        CheckpointError: where it cannot be read, and for another than the model's.
+    """
     values = config["tokenizer"]
+    if values is None:
+        return None
     special = SpecialIds(*(values[role] for role in SpecialIds._fields))
     try:
         tokenizer = CaptionTokenizer.load(path, special)

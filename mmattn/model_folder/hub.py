@@ -30,7 +30,7 @@ def push_to_hub(
     private: bool = False,
     token: str | None = None,
     revision: str | None = None,
-    message: str = "Upload a captioner with mmattn",
+    message: str = "Upload a model with mmattn",
 ) -> str:
     """Upload a model folder in one commit; return the address of its repository.
 

@@ -1,10 +1,10 @@
-"""A captioner by whatever names it: a model folder, a run directory or an id of the hub."""
+"""A model by whatever names it: a model folder, a run directory or an id of the hub."""
 
 from pathlib import Path
 
 import torch
 
-from mmattn.bundle import Bundle
+from mmattn.bundle import Bundle, ClassifierBundle
 from mmattn.errors import ConfigError
 from mmattn.model_folder.format import read_folder
 from mmattn.model_folder.hub import fetch, is_hub_id
@@ -16,8 +16,8 @@ def read_source(
     revision: str | None = None,
     token: str | None = None,
     dtype: torch.dtype | None = None,
-) -> Bundle:
-    """Read a captioner.
+) -> Bundle | ClassifierBundle:
+    """Read a captioner or a classifier.
 
     Args:
         source: a model folder; a run directory that has one; or, where nothing here has that name,
@@ -39,3 +39,18 @@ def read_source(
     if revision is not None:
         raise ConfigError(f"revision={revision!r} is of the hub, and {source} is a folder here")
     return read_folder(source, dtype=dtype)
+
+
+def captioner_of(found: Bundle | ClassifierBundle, source: str | Path, wanted: str) -> Bundle:
+    """Return a captioner. Raises ConfigError for a classifier, which `wanted` is not for."""
+    if isinstance(found, Bundle):
+        return found
+    raise ConfigError(f"{source} is {in_words(found)}; {wanted} is for captioners")
+
+
+def in_words(bundle: Bundle | ClassifierBundle) -> str:
+    """Return what a model is and which call it has."""
+    if isinstance(bundle, Bundle):
+        return "a captioner, which has .caption() and `mmattn caption`"
+    heads = ", ".join(bundle.classes)
+    return f"a classifier ({heads}), which has .classify() and `mmattn classify`"

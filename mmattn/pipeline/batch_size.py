@@ -1,19 +1,27 @@
 """How many pictures to compute at once: measured, on the machine and the model at hand."""
 
 import time
+from typing import Protocol, runtime_checkable
 
 import torch
 
 from mmattn.errors import ConfigError
-from mmattn.pipeline.pictures import Picture
-from mmattn.pipeline.writer import Writer
 
 LARGEST = 256
 WORTH = 1.05  # a larger batch must be faster by so much, for it needs more memory
 
 
-def fastest_batch_size(writer: Writer, most: int = LARGEST) -> int:
-    """Return the power of two, at most `most`, with which most pictures a second are captioned.
+@runtime_checkable
+class Worker(Protocol):
+    """What computes batches: it writes captions, or tells classes."""
+
+    def trial(self, size: int) -> None:
+        """Compute a batch of a size, of inputs that are at hand."""
+        ...
+
+
+def fastest_batch_size(writer: Worker, most: int = LARGEST) -> int:
+    """Return the power of two, at most `most`, with which most pictures a second are computed.
 
     Sizes are doubled as long as that pays and the accelerator's memory suffices.
 
@@ -34,7 +42,7 @@ def fastest_batch_size(writer: Writer, most: int = LARGEST) -> int:
     return best
 
 
-def pictures_a_second(writer: Writer, size: int) -> float:
+def pictures_a_second(writer: Worker, size: int) -> float:
     """Return how fast batches of a size are; 0 where the memory does not suffice."""
     try:
         return size / seconds(writer, size)
@@ -44,13 +52,11 @@ def pictures_a_second(writer: Writer, size: int) -> float:
     return 0.0
 
 
-def seconds(writer: Writer, size: int) -> float:
-    """Return the least time of three that a batch of grey pictures takes."""
-    grey = torch.full((3, *writer.preparation.preprocessing.size), 127, dtype=torch.uint8)
-    batch = [Picture("grey", lambda: grey, place) for place in range(size)]
+def seconds(writer: Worker, size: int) -> float:
+    """Return the least time of three that a batch takes."""
     times = []
     for _ in range(3):
         started = time.perf_counter()
-        list(writer.results(batch, batch_size=size, threads=1))
+        writer.trial(size)
         times.append(time.perf_counter() - started)
     return min(times)

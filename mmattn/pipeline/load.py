@@ -1,11 +1,14 @@
-"""Loading a captioner by whatever names it."""
+"""Loading a model by whatever names it."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from mmattn.bundle import Bundle
 from mmattn.errors import ConfigError
-from mmattn.model_folder.source import read_source
+from mmattn.model_folder.source import in_words, read_source
+from mmattn.pipeline.classifier_pipeline import ClassifierPipeline
 from mmattn.pipeline.device import named_device
 from mmattn.pipeline.pipeline import Pipeline
 
@@ -19,8 +22,8 @@ def load(
     dtype: torch.dtype | str | None = None,
     revision: str | None = None,
     token: str | None = None,
-) -> Pipeline:
-    """Load a captioner.
+) -> Pipeline | ClassifierPipeline:
+    """Load a captioner, which has `caption`, or a classifier, which has `classify`.
 
     Args:
         source: a model folder (RUN/model), a run directory, or `name/name` on the Hugging Face hub
@@ -34,7 +37,34 @@ def load(
         CheckpointError: for what is something else, altered or not whole.
     """
     place, kind = named_device(device), known_dtype(dtype)
-    return Pipeline(read_source(source, revision=revision, token=token, dtype=kind), place)
+    bundle = read_source(source, revision=revision, token=token, dtype=kind)
+    if isinstance(bundle, Bundle):
+        return Pipeline(bundle, place)
+    return ClassifierPipeline(bundle, place)
+
+
+def load_captioner(source: str | Path, wanted: str, **settings: Any) -> Pipeline:
+    """Load a captioner; settings, and what else it raises, are those of `load`.
+
+    Raises:
+        ConfigError: for a classifier, which `wanted` is not for.
+    """
+    found = load(source, **settings)
+    if isinstance(found, Pipeline):
+        return found
+    raise ConfigError(f"{source} is {in_words(found.bundle)}; {wanted} is for captioners")
+
+
+def load_classifier(source: str | Path, wanted: str, **settings: Any) -> ClassifierPipeline:
+    """Load a classifier; settings, and what else it raises, are those of `load`.
+
+    Raises:
+        ConfigError: for a captioner, which `wanted` is not for.
+    """
+    found = load(source, **settings)
+    if isinstance(found, ClassifierPipeline):
+        return found
+    raise ConfigError(f"{source} is {in_words(found.bundle)}; {wanted} is for classifiers")
 
 
 def known_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:

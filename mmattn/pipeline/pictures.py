@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -76,6 +77,12 @@ def pictures(images: Any, *, max_pixels: int = MAX_PIXELS) -> Iterator[Picture]:
 def picture_of_file(path: Path, place: int, max_pixels: int) -> Picture:
     """Return a file as a picture."""
     return Picture(str(path), partial(read_image, path, max_pixels=max_pixels), place)
+
+
+def grey_picture(size: tuple[int, int], place: int) -> Picture:
+    """Return a grey picture of (height, width), for a trial."""
+    grey = torch.full((3, *size), 127, dtype=torch.uint8)
+    return Picture("grey", lambda: grey, place)
 
 
 def flat(images: Any, max_pixels: int, fleeting: bool = False) -> Iterator[Picture | Unplaced]:

@@ -4,8 +4,7 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from difflib import get_close_matches
 from os import PathLike
-from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -15,8 +14,10 @@ from mmattn.decoding.decoded import Limits
 from mmattn.decoding.options import DecodingOptions
 from mmattn.decoding.words import Words
 from mmattn.errors import ConfigError
+from mmattn.model_folder.source import in_words
 from mmattn.pipeline.attention import AttentionChoice
 from mmattn.pipeline.caption import Caption
+from mmattn.pipeline.loaded import Loaded
 from mmattn.pipeline.pictures import Unreadable, pictures
 from mmattn.pipeline.preparation import Preparation
 from mmattn.pipeline.progress import shown
@@ -26,7 +27,7 @@ from mmattn.pipeline.writer import Writer
 OWN = ("attention", "batch_size", "progress", "max_pixels", "threads")
 
 
-class Pipeline:
+class Pipeline(Loaded[Bundle]):
     """A captioner with its tokenizer and preprocessing; `mmattn.load` makes one.
 
     Args:
@@ -41,31 +42,13 @@ class Pipeline:
     """
 
     def __init__(self, bundle: Bundle, device: torch.device | str = "cpu"):
-        self.bundle, self.device = bundle, torch.device(device)
-        self.model = bundle.model.eval().requires_grad_(False).to(self.device)
+        super().__init__(bundle, device)
+        self.model = bundle.model
         self.tokenizer = bundle.tokenizer
         self.transform = bundle.preprocessing.transform()
         self.options = DecodingOptions().changed(bundle.decoding)
         tokenizer = bundle.tokenizer
         self.words = Words(tokenizer.pieces, tokenizer.ways, self.model.text.vocab_size)
-
-    def __repr__(self) -> str:
-        total = sum(parameter.numel() for parameter in self.model.parameters())
-        kind = str(self.dtype).removeprefix("torch.")
-        return f"Pipeline({self.bundle.source!r}, {total:,} parameters, {kind} on {self.device})"
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """What the model computes in."""
-        return next(self.model.parameters()).dtype
-
-    def to(
-        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-    ) -> "Pipeline":
-        """Move the model to a device or a type such as torch.bfloat16, in place; return self."""
-        self.device = self.device if device is None else torch.device(device)
-        self.model.to(device=self.device, dtype=dtype)
-        return self
 
     def caption(
         self,
@@ -173,21 +156,9 @@ class Pipeline:
                 "tokens, the end token included"
             )
 
-    def save(self, folder: str | Path, **settings: Any) -> Path:
-        """Write the model folder that `mmattn.load` reads; see `write_folder` for the settings."""
-        from mmattn.model_folder.format import write_folder
-
-        write_folder(self.bundle, folder, **settings)
-        return Path(folder)
-
-    def push_to_hub(self, repo_id: str, **settings: Any) -> str:
-        """Upload the model folder to the Hugging Face hub; see `push_to_hub` for the settings."""
-        from tempfile import TemporaryDirectory
-
-        from mmattn.model_folder.hub import push_to_hub
-
-        with TemporaryDirectory() as scratch:
-            return push_to_hub(self.save(Path(scratch) / "model"), repo_id, **settings)
+    def classify(self, *inputs: Any, **settings: Any) -> NoReturn:
+        """Raise ConfigError: a captioner gives no classes."""
+        raise ConfigError(f"this model is {in_words(self.bundle)}")
 
 
 def check_names(options: Mapping[str, Any]) -> None:

@@ -5,29 +5,44 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from threading import Barrier
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 
 from mmattn.errors import DataError
-from mmattn.pipeline.pictures import Picture, Unreadable
-from mmattn.pipeline.preparation import Prepared
+from mmattn.pipeline.pictures import Unreadable
+
+
+@runtime_checkable
+class Waiting(Protocol):
+    """What can be prepared: a picture, or a question about one."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        ...
+
+    @property
+    def place(self) -> int:
+        """Its place among all of a job."""
+        ...
 
 
 class Ready(NamedTuple):
-    """A picture that is ready for the model."""
+    """A picture, or a question about one, that is ready for the model."""
 
     place: int
     name: str
-    prepared: Prepared
+    prepared: Any  # what `prepare` returned
 
 
 Prefetched = Ready | Unreadable
+W = TypeVar("W", bound=Waiting)
 
 
 def ready(
-    pictures: Iterable[Picture],
-    prepare: Callable[[Picture], Prepared],
+    pictures: Iterable[W],
+    prepare: Callable[[W], Any],
     *,
     threads: int,
     ahead: int,
@@ -41,7 +56,7 @@ def ready(
         ahead: how many pictures may wait for the model, which bounds the memory.
     """
 
-    def make(picture: Picture) -> Prefetched:
+    def make(picture: W) -> Prefetched:
         try:
             return Ready(picture.place, picture.name, prepare(picture))
         except DataError as error:

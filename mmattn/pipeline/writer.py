@@ -5,7 +5,6 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
 from mmattn.batch import ImageTokens
 from mmattn.captioner import Captioner
@@ -14,10 +13,10 @@ from mmattn.decoding.decoded import Decoded, Limits
 from mmattn.decoding.options import Method
 from mmattn.decoding.rules import Rule
 from mmattn.decoding.sampling import Sampling
-from mmattn.errors import ConfigError
 from mmattn.pipeline.attention import AttentionChoice, Heard, Recorded
 from mmattn.pipeline.caption import Caption
-from mmattn.pipeline.pictures import Picture, Unreadable
+from mmattn.pipeline.finite import check_finite
+from mmattn.pipeline.pictures import Picture, Unreadable, grey_picture
 from mmattn.pipeline.prefetch import Prefetched, Ready, batched, ready
 from mmattn.pipeline.preparation import Preparation
 from mmattn.pipeline.wording import wording
@@ -60,6 +59,11 @@ class Writer:
             for batch in batched(stream, batch_size):
                 yield from self.write(batch)
 
+    def trial(self, size: int) -> None:
+        """Write the captions of a batch of grey pictures."""
+        grey = [grey_picture(self.preparation.preprocessing.size, i) for i in range(size)]
+        list(self.results(grey, batch_size=size, threads=1))
+
     def write(self, batch: Sequence[Prefetched]) -> list[Caption | Unreadable]:
         """Return what becomes of a batch's pictures, in their order."""
         pictures = [one for one in batch if isinstance(one, Ready)]
@@ -77,9 +81,9 @@ class Writer:
         pixels = torch.stack([one.prepared.pixels for one in batch])
         pixels = pixels.to(next(self.model.parameters()))  # its device and its type
         image = self.model.encode(pixels, None if heard is None else heard.encoding)
-        self.check_finite(image.tokens)
+        check_finite(self.model, image.tokens)
         decoded = self.decode(image, [one.place for one in batch], heard)
-        self.check_finite(decoded.log_probs)
+        check_finite(self.model, decoded.log_probs)
         recorded = None if heard is None else heard.recorded(image, decoded.tokens.shape[1])
         return [self.caption(b, one, decoded, recorded) for b, one in enumerate(batch)]
 
@@ -115,12 +119,3 @@ class Writer:
             )
         best, *others = found
         return replace(best, others=tuple(others))
-
-    def check_finite(self, numbers: Tensor) -> None:
-        """Raise ConfigError for numbers that are infinite or none: half precision has too few."""
-        if not bool(numbers.isfinite().all()):
-            kind = str(next(self.model.parameters()).dtype).removeprefix("torch.")
-            raise ConfigError(
-                f"what the model computes is beyond {kind}: load it with dtype='bfloat16' or "
-                "'float32'"
-            )

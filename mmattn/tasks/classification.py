@@ -72,6 +72,7 @@ class ClassificationTask(Task):
         )
         check_nothing_lacks(model, lacking)
         self.classes = dict(labels.classes)
+        self.temperature: dict[str, float] = {}
         unknown = [head for head in losses or {} if head not in self.classes]
         if unknown:
             raise ConfigError(

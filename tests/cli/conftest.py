@@ -38,11 +38,35 @@ def small_run():
 
 
 @pytest.fixture(scope="session")
+def small_questions():
+    """Overrides that make questions about letters a run of seconds."""
+    return [
+        "experiment=glyphs_vqa",
+        "controls=[]",
+        "data.source.glyphs.fonts=[DejaVuSans,DejaVuSerif]",
+        "data.source.glyphs.held_out_fonts=[DejaVuSans-Bold]",
+        "data.source.glyphs.categories=[Lu]",
+        "data.source.questions=[letter,mark]",
+        "model.vision.patches.dim=16",
+        "model.vision.patches.channels_out=[4,4]",
+        "model.text.dim=16",
+    ]
+
+
+@pytest.fixture(scope="session")
 def model(make_captioner, tmp_path_factory):
     """The folder of a small model."""
     from mmattn.model_folder.format import write_folder
 
     return write_folder(make_captioner(), tmp_path_factory.mktemp("small") / "model")
+
+
+@pytest.fixture(scope="session")
+def classifier(make_classifier, tmp_path_factory):
+    """The folder of a small classifier of pictures and questions."""
+    from mmattn.model_folder.format import write_folder
+
+    return write_folder(make_classifier(), tmp_path_factory.mktemp("small") / "classifier")
 
 
 @pytest.fixture(scope="session")

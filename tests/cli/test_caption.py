@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
 import mmattn
-from mmattn.cli import caption_job
+from mmattn.cli import jsonl_job
 from mmattn.cli.jsonl import write_line
 from mmattn.data.tokenizer import CaptionTokenizer
 from mmattn.maps.archive import load_attention
@@ -264,6 +264,12 @@ def test_a_mistake_is_one_line_and_nothing_is_written(call, model, photos, typed
     assert {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")} == before
 
 
+def test_a_classifier_is_named_with_the_command_that_it_has(call, classifier, photos):
+    code, out, err = call("caption", "photos", "--model", classifier)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "is a classifier (answer), which has .classify() and `mmattn classify`" in err
+
+
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
@@ -387,7 +393,7 @@ def stopped(monkeypatch):
                 raise error
             write_line(file, value)
 
-        monkeypatch.setattr(caption_job, "write_line", write)
+        monkeypatch.setattr(jsonl_job, "write_line", write)
 
     return use
 
@@ -413,7 +419,7 @@ def test_what_stops_a_job_leaves_a_valid_file_with_which_it_goes_on(
     assert (found[0], found[1]) == (code, "")
     assert found[2].startswith(said)
     alike(in_file(), wanted[:3])
-    monkeypatch.setattr(caption_job, "write_line", write_line)
+    monkeypatch.setattr(jsonl_job, "write_line", write_line)
     assert caption("photos", "--out", "out.jsonl")[0] == 0
     alike(in_file(), wanted)
 

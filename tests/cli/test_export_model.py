@@ -62,3 +62,11 @@ def test_a_mistake_is_told_and_nothing_is_written(exported, typed, said):
     assert (code, out) == (2, "")
     assert said in err
     assert [path.name for path in Path().iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("to", ["huggingface", "onnx"])
+def test_a_classifier_is_named_and_not_exported(exported, classifier, to):
+    code, out, err = exported(classifier, "theirs", "--to", to)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "is a classifier (answer), which has .classify()" in err
+    assert "mmattn export is for captioners" in err

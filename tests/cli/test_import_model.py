@@ -65,6 +65,13 @@ def test_a_model_folder_is_stored_in_another_type(imported, model):
     assert kinds == {torch.bfloat16}
 
 
+def test_a_classifiers_folder_is_stored_in_another_type_too(imported, classifier):
+    assert imported(classifier, "half", "--dtype", "bfloat16")[0] == 0
+    before, after = read_folder(classifier), read_folder("half")
+    assert after.classes == before.classes
+    assert {parameter.dtype for parameter in after.model.parameters()} == {torch.bfloat16}
+
+
 class Evil:
     def __reduce__(self):
         return Path.touch, (Path("evil"),)

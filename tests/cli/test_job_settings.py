@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from mmattn.cli.job_settings import JobSettings
+from mmattn.cli.job_settings import CaptionSettings
 from mmattn.data.images import MAX_PIXELS
 from mmattn.errors import ConfigError
 from mmattn.pipeline.pipeline import Pipeline
 
 
 def made(**settings):
-    return JobSettings(images=("photos",), model="model", **settings)
+    return CaptionSettings(images=("photos",), model="model", **settings)
 
 
 def test_what_is_not_asked_for_is_as_in_python():

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from mmattn.cli.jsonl import appending, mend, read_lines, write_line
+from mmattn.cli.jsonl import CLASSES, appending, key_of, mend, read_lines, write_line
 from mmattn.errors import DataError
 from mmattn.pipeline.json_line import json_line
 
@@ -25,7 +25,7 @@ def path(tmp_path):
 def test_lines_are_read_as_they_were_written(path):
     path.write_bytes(WHOLE)
     found = list(read_lines(path))
-    assert [line.image for line in found] == [line["image"] for line in LINES]
+    assert [line.key for line in found] == [line["image"] for line in LINES]
     assert [line.bad for line in found] == [False, True, False]
     assert b"".join(line.raw for line in found) == WHOLE
 
@@ -99,3 +99,55 @@ def test_a_closed_stdout_has_no_reader(monkeypatch):
     monkeypatch.setattr(sys, "stdout", None)
     with pytest.raises(BrokenPipeError), appending(None):
         pass
+
+
+ANSWERS = [
+    {"image": "a.png", "label": "yes"},
+    {"image": "a.png", "text": "is it red?", "label": "yes"},
+    {"image": ["a.png", "b.png"], "text": "alike?", "heads": {}},
+    {"text": "is it red?", "label": "no"},
+    {"text": ["is", "it"], "label": ["O", "O"]},
+    {"image": "b.png", "text": "is it red?", "error": "no image"},
+]
+TOLD = b"".join(map(json_line, ANSWERS))
+
+
+def test_classes_are_of_an_image_a_text_or_both(path):
+    path.write_bytes(TOLD)
+    found = list(read_lines(path, CLASSES))
+    assert [line.key for line in found] == [
+        "a.png",
+        *(key_of(line.get("image"), line.get("text")) for line in ANSWERS[1:]),
+    ]
+    assert len({line.key for line in found}) == len(ANSWERS)
+    assert [line.bad for line in found] == [False] * 5 + [True]
+
+
+@pytest.mark.parametrize("kept", range(0, len(TOLD) + 1, 3))
+def test_a_file_of_classes_that_was_cut_keeps_its_whole_lines(path, kept):
+    path.write_bytes(TOLD[:kept])
+    mend(path, CLASSES)
+    assert len(list(read_lines(path, CLASSES))) == TOLD[: kept + 1].count(b"\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (WHOLE, "line 1: no line of classes: give another file with --out"),
+        (b'{"text": "my data", "answer": "mine"}\n', "line 1: no line of classes"),
+        (b'{"label": "yes"}\n', 'no JSON object with an "image" or a "text"'),
+        (b'{"image": 3, "text": "a", "label": "yes"}\n', 'no JSON object with an "image" or'),
+        (b'{"words": [', "line 1: no line of classes"),
+    ],
+)
+def test_a_file_of_anything_else_than_classes_is_refused(path, content, said):
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=said):
+        mend(path, CLASSES)
+    assert path.read_bytes() == content
+
+
+def test_a_file_of_classes_is_no_file_of_captions(path):
+    path.write_bytes(TOLD)
+    with pytest.raises(DataError, match="line 1: no line of captions: give another file"):
+        mend(path)

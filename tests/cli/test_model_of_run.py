@@ -9,8 +9,9 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from mmattn.bundle import ClassifierBundle
 from mmattn.cli import schema
-from mmattn.cli.build import build, build_task
+from mmattn.cli.build import build, build_model, build_task
 from mmattn.cli.model_of_run import bundle_of_run, results_of_run, without_origins
 from mmattn.errors import CheckpointError, ConfigError, UserError
 from mmattn.model_folder.format import read_folder, write_folder
@@ -134,7 +135,7 @@ def test_a_section_that_is_none_is_named(run, section):
 @pytest.mark.parametrize(
     ("own", "said"),
     [
-        (None, "this is not a checkpoint of a run"),
+        (None, "this is not a checkpoint of a run of mmattn"),
         ({"schema": 9, "tokenizer": ""}, "the checkpoint has schema 9"),
         ({"schema": 1, "tokenizer": "{}"}, "its tokenizer cannot be read"),
         ({"schema": 1, "tokenizer": 3}, "its tokenizer cannot be read"),
@@ -164,3 +165,62 @@ def test_figures_that_are_none_are_named(run, text):
     (run / "results.json").write_text(text)
     with pytest.raises(ConfigError, match=r"results\.json: not the results of a run"):
         results_of_run(run)
+
+
+@pytest.fixture(scope="module")
+def asking(tmp_path_factory, small_questions):
+    """Write the run directory of a classifier whose data set is gone; return it, task and data."""
+    run = tmp_path_factory.mktemp("runs") / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    schema.register()
+    with initialize_config_dir(str(schema.config_dir()), version_base="1.3"):
+        config = compose("train", [f"paths.output_dir={run}", *small_questions])
+    data = build(config.data, "data")
+    data.read()
+    task = build_task(config, build_model(config, data), data).eval()
+    kept = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
+    kept.data.source = {"_target_": "mmattn.data.labelled.Manifest", "path": "/no/such/place"}
+    (run / "config.yaml").write_text(OmegaConf.to_yaml(kept))
+    checkpoint = {"state_dict": task.state_dict()}
+    task.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, run / "checkpoints" / "last.ckpt")
+    (run / "results.json").write_text(json.dumps({"model/temperature": 1.25, "val/loss": 3.0}))
+    return run, task, data
+
+
+def test_all_that_a_classifier_needs_is_there(asking, tmp_path):
+    run, task, data = asking
+    bundle = bundle_of_run(run)
+    assert isinstance(bundle, ClassifierBundle)
+    own = task.model.state_dict()
+    found = bundle.model.state_dict()
+    assert own.keys() == found.keys()
+    assert all(torch.equal(v, found[name]) for name, v in own.items())
+    assert bundle.classes == data.classes
+    assert bundle.temperature == {"answer": 1.25}
+    assert bundle.tokenizer.fingerprint == data.tokenizer.fingerprint
+    assert (bundle.max_length, bundle.source) == (40, "trained by mmattn on Manifest")
+    read = read_folder(write_folder(bundle, tmp_path / "model"))
+    assert (read.classes, read.temperature) == (bundle.classes, bundle.temperature)
+    one = bundle_of_run(run / "checkpoints" / "last.ckpt")  # the results are of the best weights
+    assert one.temperature == {}
+
+
+@pytest.mark.parametrize("classes", [None, 3, {"answer": {"kind": "single"}}, {"answer": 3}])
+def test_a_checkpoint_without_classes_is_named(asking, tmp_path, classes):
+    run = Path(shutil.copytree(asking[0], tmp_path / "run"))
+    path = run / "checkpoints" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    content["mmattn"]["classes"] = classes
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=r"last\.ckpt: says nothing of classes"):
+        bundle_of_run(run)
+
+
+def test_a_captioners_checkpoint_without_a_tokenizer_is_named(run):
+    path = run / "checkpoints" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    content["mmattn"]["tokenizer"] = None
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match="has no tokenizer, which a captioner needs"):
+        bundle_of_run(run)

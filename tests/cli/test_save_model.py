@@ -10,11 +10,13 @@ from hydra import compose, initialize_config_dir
 from torch import nn
 from torchvision.transforms import v2
 
+from mmattn.bundle import ClassifierBundle
 from mmattn.captioner import Captioner
 from mmattn.cli import schema
-from mmattn.cli.build import build, build_task
+from mmattn.cli.build import build, build_model, build_task
 from mmattn.cli.save_model import save_model
 from mmattn.model_folder.format import read_folder
+from mmattn.tasks.task import Task
 
 
 @pytest.fixture(scope="module")
@@ -130,3 +132,30 @@ def test_a_best_checkpoint_that_is_gone_is_one_warning(trained, tmp_path, caplog
     save_model(*trained, tmp_path, best=tmp_path / "gone.ckpt")
     assert "gone.ckpt: not a readable checkpoint" in warning(caplog)
     assert not (tmp_path / "model").exists()
+
+
+def test_a_classifier_is_written_with_its_classes_and_temperatures(small_questions, tmp_path):
+    with initialize_config_dir(str(schema.config_dir()), version_base="1.3"):
+        config = compose("train", ["paths.output_dir=nowhere", *small_questions])
+    data = build(config.data, "data")
+    data.read()
+    task = build_task(config, build_model(config, data), data)
+    task.temperature = {"answer": 1.5}
+    save_model(task, data, tmp_path, results={"test/fonts/accuracy": 0.5})
+    found = read_folder(tmp_path / "model")
+    assert isinstance(found, ClassifierBundle)
+    assert found.classes == data.classes
+    assert found.temperature == {"answer": 1.5}
+    assert found.tokenizer.fingerprint == data.tokenizer.fingerprint
+    assert (found.max_length, found.source) == (40, "trained by mmattn on GlyphQuestions")
+    batch = data.evaluation_batch(data.splits.val, range(3))
+    wanted, scores = task.eval().model(batch), found.model(batch)
+    assert torch.equal(scores["answer"], wanted["answer"])
+    assert "| test/fonts/accuracy | 0.5 |" in (tmp_path / "model" / "README.md").read_text()
+
+
+def test_a_model_of_another_kind_is_one_warning(trained, tmp_path, caplog):
+    _, data = trained
+    other = Task(nn.Identity(), None, torch.optim.SGD, None, test_names=[], layer_decay=1.0)
+    save_model(other, data, tmp_path)
+    assert "a model folder holds a captioner or a classifier" in warning(caplog)

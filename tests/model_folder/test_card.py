@@ -7,7 +7,7 @@ from huggingface_hub import ModelCard
 from mmattn.backbones import TimmPatches
 from mmattn.blocks import BlockOptions
 from mmattn.data.preprocessing import Preprocessing
-from mmattn.model_folder import card as module
+from mmattn.model_folder import captioner_card
 from mmattn.model_folder.format import write_folder
 from mmattn.patches import LinearPatches
 from mmattn.pooling import AttentionPooler
@@ -132,7 +132,9 @@ def test_it_is_honest_about_limits_and_says_how_to_load_it(folder):
 def test_the_title_tells_the_size(make_bundle):
     small = make_bundle().model
     number = sum(p.numel() for p in small.parameters())
-    assert module.title(small) == f"Image captioner, {number:,} parameters"
+    assert captioner_card.title(small) == f"Image captioner, {number:,} parameters"
     block = BlockOptions(heads=2)
     text = TextTransformer(201_000, 8, 1, block, max_length=12, context_dim=8)
-    assert module.title(make_bundle(text=text).model) == "Image captioner, 1.61 M parameters"
+    assert (
+        captioner_card.title(make_bundle(text=text).model) == "Image captioner, 1.61 M parameters"
+    )

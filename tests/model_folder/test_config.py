@@ -46,12 +46,12 @@ def refused(folder):
 @pytest.mark.parametrize(
     ("place", "value", "said"),
     [
-        ("architecture", MISSING, "architecture is missing; format 1 has a dict"),
-        ("architecture", [], "architecture is []; format 1 has a dict"),
-        ("max_length", "12", "max_length is '12'; format 1 has a int"),
-        ("max_length", True, "max_length is True; format 1 has a int"),
-        ("extra", 1, "format 1 has no key 'extra'"),
-        ("task", "classify", "task is 'classify'; this version knows 'caption'"),
+        ("architecture", MISSING, "architecture is missing; format 2 has a dict"),
+        ("architecture", [], "architecture is []; format 2 has a dict"),
+        ("max_length", "12", "max_length is '12'; format 2 has a int"),
+        ("max_length", True, "max_length is True; format 2 has a int"),
+        ("extra", 1, "format 2 has no key 'extra'"),
+        ("task", "sing", "task is 'sing'; this version knows caption, classify"),
         ("architecture.text", MISSING, "model has no section 'text'"),
         ("architecture.vision", 3, "has no section 'vision'"),
         ("architecture.text.heads", 3, "text.heads: this version of mmattn has no such setting"),

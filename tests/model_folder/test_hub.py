@@ -113,7 +113,7 @@ def test_a_model_is_uploaded_in_one_commit(hub, folder):
         "repo_type": "model",
         "folder_path": folder,
         "revision": "dev",
-        "commit_message": "Upload a captioner with mmattn",
+        "commit_message": "Upload a model with mmattn",
     }
 
 

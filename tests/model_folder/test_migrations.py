@@ -45,6 +45,13 @@ def test_an_older_format_is_brought_up(older, bundle, monkeypatch):
     assert all(torch.equal(value, found[name]) for name, value in own.items())
 
 
+def test_a_captioner_of_format_1_is_read_as_it_was(folder, bundle):
+    """Format 2 says of captioners what format 1 said: only classifiers are new."""
+    with_format(folder, 1)
+    own, found = bundle.model.state_dict(), read_folder(folder).model.state_dict()
+    assert all(torch.equal(value, found[name]) for name, value in own.items())
+
+
 def test_steps_follow_each_other(monkeypatch):
     monkeypatch.setattr(migrations, "FORMAT", 3)
     seen = []
@@ -82,12 +89,12 @@ def test_a_newer_format_asks_for_a_newer_version(folder):
         read_folder(folder)
     assert str(caught.value) == (
         f"{folder}: mmattn 3.1.4 wrote it in format 7; this is mmattn {layout.library_version()}, "
-        "which reads formats up to 1: pip install -U mmattn"
+        "which reads formats up to 2: pip install -U mmattn"
     )
 
 
 @pytest.mark.parametrize("value", ["1", None, True, 1.0, -1, [1]])
 def test_a_format_that_is_no_number_is_named(folder, value):
     with_format(folder, value)
-    with pytest.raises(CheckpointError, match=r"format is .*; it is a number, 1 the newest"):
+    with pytest.raises(CheckpointError, match=r"format is .*; it is a number, 2 the newest"):
         read_folder(folder)

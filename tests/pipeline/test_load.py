@@ -1,4 +1,4 @@
-"""`mmattn.load`: by whatever names a captioner, or one line that says what is wrong."""
+"""`mmattn.load`: by whatever names a model, or one line that says what is wrong."""
 
 import pytest
 import torch
@@ -6,6 +6,7 @@ import torch
 import mmattn
 from mmattn.errors import CheckpointError, ConfigError
 from mmattn.model_folder.format import write_folder
+from mmattn.pipeline.load import load_captioner, load_classifier
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +64,13 @@ def test_it_moves_to_another_type(place):
     pipeline = mmattn.load(place)
     assert pipeline.to(dtype=torch.bfloat16) is pipeline
     assert pipeline.to("cpu").dtype == torch.bfloat16
+
+
+def test_a_kind_of_model_can_be_insisted_on(place, make_classifier, tmp_path):
+    folder = write_folder(make_classifier(), tmp_path / "classifier")
+    assert isinstance(load_classifier(folder, "this"), mmattn.ClassifierPipeline)
+    assert isinstance(load_captioner(place, "this"), mmattn.Pipeline)
+    with pytest.raises(ConfigError, match=r"classifier \(answer\), .*; that is for captioners"):
+        load_captioner(folder, "that")
+    with pytest.raises(ConfigError, match=r"is a captioner, .*; that is for classifiers"):
+        load_classifier(place, "that")

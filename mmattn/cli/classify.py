@@ -1,0 +1,80 @@
+"""`mmattn classify IMAGES --text "is it a dog?" --model MODEL`: classes, one JSON line an input.
+
+IMAGES are files, folders (with all below them), patterns such as 'photos/**/*.jpg', and "-" for a
+list on stdin. A model that reads texts takes them from --text and --texts; one that reads both gets
+those at the same place together, or a single one, of images or texts, with all of the others. A
+line has "image", "text", and the most probable classes with their probabilities: "label",
+"probability" and "top", in "heads" by their names where there are several; or "error" where a file
+is no readable image. With --out the lines go to a file: what it already has is not classified
+again, so the same command goes on where it was stopped, and `torchrun --standalone
+--nproc-per-node=N -m mmattn classify …` shares the work among N processes.
+"""
+
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+
+from mmattn.cli.job_flags import UNREADABLE, add_job_flags, job_flags, job_may_write
+from mmattn.cli.job_settings import ClassifySettings
+from mmattn.cli.plain_command import mistakes_in_one_line
+
+EPILOG = """exit codes: 0 every input has its classes, 1 a failure of the program, 2 a mistake in
+the input (nothing was classified, or what was is in --out), 3 some images could not be read (their
+lines say why), 130 stopped by Ctrl-C, 141 nobody reads stdout any more; torchrun itself ends with 1
+where this is not 0"""
+
+
+def parser() -> ArgumentParser:
+    """Return the parser of the command line."""
+    parser = ArgumentParser(
+        prog="mmattn classify",
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("images", nargs="*", help="files, folders, patterns; - reads stdin")
+    texts = parser.add_mutually_exclusive_group()
+    texts.add_argument(
+        "--text", action="append", default=[], help="a text; may be given several times"
+    )
+    texts.add_argument(
+        "--texts",
+        metavar="FILE",
+        help='one text a line; or .jsonl with "text", and "image" (a path, or a list of them) '
+        "where each has its own; - reads stdin",
+    )
+    parser.add_argument(
+        "--truncate", action="store_true", help="cut texts that are longer than the model reads"
+    )
+    parser.add_argument(
+        "--top", type=int, default=5, metavar="INT", help="so many classes of each head (5)"
+    )
+    parser.add_argument(
+        "--head", action="append", default=[], help="that is told (all); several times"
+    )
+    add_job_flags(parser)
+    return parser
+
+
+def settings(arguments: Namespace) -> ClassifySettings:
+    """Return what the command line asks for. Raises ConfigError where that cannot be."""
+    return ClassifySettings(
+        **job_flags(arguments),
+        text=tuple(arguments.text),
+        texts=arguments.texts,
+        top=arguments.top,
+        heads=tuple(arguments.head),
+        truncate=arguments.truncate,
+    )
+
+
+def main() -> None:
+    """Classify the inputs."""
+    arguments = parser().parse_intermixed_args()
+    with mistakes_in_one_line():
+        job = settings(arguments)
+        job_may_write(job)
+        from mmattn.cli.classify_job import ClassifyWork
+        from mmattn.cli.jsonl_job import run_job
+
+        unreadable = run_job(job, ClassifyWork(job))
+    if unreadable:
+        raise SystemExit(UNREADABLE)
