@@ -8,7 +8,7 @@ from torch import nn
 
 from mmattn.batch import IGNORE, LabelBatch
 from mmattn.classifier import Classifier
-from mmattn.data.labelled.classes import Classes
+from mmattn.data.labelled.classes import Classes, LabelSummary
 from mmattn.metrics.calibration import confidences, expected_calibration_error
 from mmattn.metrics.temperature import fit_temperature
 from mmattn.tasks.classification import ClassificationTask
@@ -42,9 +42,11 @@ def make_task(logits, classes=None):
         None,
         partial(torch.optim.SGD, lr=0.1),
         None,
-        classes=classes,
-        counts={head: [1] * len(each.names) for head, each in classes.items()},
-        labelled=dict.fromkeys(classes, 3),
+        labels=LabelSummary(
+            classes,
+            {head: [1] * len(each.names) for head, each in classes.items()},
+            dict.fromkeys(classes, 3),
+        ),
         lacking={},
         loss=LossOptions(),
     )
