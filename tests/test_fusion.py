@@ -133,6 +133,36 @@ def test_examples_that_share_an_image_are_as_with_one_each(name):
 
 
 @every_fusion
+def test_an_image_that_examples_share_gets_the_gradients_of_all_of_them(name):
+    fusion, (image, text) = make(name), streams()
+    rows = torch.tensor([1, 1, 0])
+    tokens = image.tokens[:2].clone().requires_grad_()
+    copies = tokens.detach()[rows].requires_grad_()
+    for stream in (Stream(tokens, rows=rows), Stream(copies)):
+        run(fusion, stream, text).summary.square().sum().backward()
+    assert tokens.grad is not None
+    assert copies.grad is not None
+    expected = torch.stack([copies.grad[2], copies.grad[0] + copies.grad[1]])
+    torch.testing.assert_close(tokens.grad, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["cross", "co", "gated_text"])
+def test_what_the_first_layer_sees_of_a_shared_image_is_projected_once(name):
+    fusion, (image, text) = make(name), streams()
+    first = {
+        "cross": "blocks.0.cross_attention.to_kv",
+        "co": "text_blocks.0.cross_attention.to_kv",
+        "gated_text": "layers.0.cross_attention.to_kv",
+    }[name]
+    projected = []
+    fusion.get_submodule(first).register_forward_hook(
+        lambda module, given, out: projected.append(len(given[0]))
+    )
+    run(fusion, Stream(image.tokens[:2], rows=torch.tensor([1, 1, 0])), text)
+    assert projected == [2]
+
+
+@every_fusion
 def test_every_parameter_learns(name):
     fusion, (image, text) = make(name), streams()
     fused = run(fusion, image, text)

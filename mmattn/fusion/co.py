@@ -33,7 +33,8 @@ class CoFusion(StackedFusion):
         layers = zip(self.image_blocks, self.text_blocks, strict=True)
         for i, (image_block, text_block) in enumerate(layers):
             for_image = across(image_block).kv(y)
-            for_text = across(text_block).kv(x)
+            # Until the first layer is done, examples that share an image share its tokens.
+            for_text = across(text_block).kv(x) if i else seen.project(across(text_block))
             x, _ = image_block(
                 x,
                 mask=seen.mask,
