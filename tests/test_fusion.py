@@ -13,6 +13,7 @@ from mmattn.fusion import (
     PooledFusion,
     Stream,
 )
+from mmattn.fusion.stream import of_examples
 from mmattn.recorder import Recorder
 from mmattn.text import TextTransformer
 
@@ -144,6 +145,18 @@ def test_an_image_that_examples_share_gets_the_gradients_of_all_of_them(name):
     assert copies.grad is not None
     expected = torch.stack([copies.grad[2], copies.grad[0] + copies.grad[1]])
     torch.testing.assert_close(tokens.grad, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("rows", [[0, 0, 1, 1, 2, 2], [0, 1, 2], [2, 0, 0, 1, 2, 2], [0, 1]])
+def test_sharing_is_an_index_whatever_way_it_is_computed(rows):
+    x, chosen = torch.randn(3, 4, 2, dtype=torch.float64), torch.tensor(rows)
+    mine, plain = (x.clone().requires_grad_() for _ in range(2))
+    weight = torch.randn(len(rows), 4, 2, dtype=torch.float64)
+    shared = of_examples(mine, chosen)
+    assert torch.equal(shared, plain[chosen])
+    (shared * weight).sum().backward()
+    (plain[chosen] * weight).sum().backward()
+    torch.testing.assert_close(mine.grad, plain.grad)
 
 
 @pytest.mark.parametrize("name", ["cross", "co", "gated_text"])
