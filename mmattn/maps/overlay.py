@@ -79,7 +79,7 @@ def overlays(
     used = scales(maps, rule, signed)
     chosen = [scale for scale, is_finite in zip(used, finite, strict=True) if is_finite]
     pixels = iter(_pixels(image, maps[finite], chosen, placement, look) if chosen else ())
-    stripes = _not_finite(image.shape[1], image.shape[0], look)
+    stripes = not_drawn(image.shape[1], image.shape[0], "not finite", look)
     return [
         Drawn(as_image(next(pixels)) if is_finite else stripes, scale, read(map))
         for map, scale, is_finite in zip(maps, used, finite, strict=True)
@@ -134,9 +134,9 @@ def _seen(placed: Placement) -> np.ndarray:
 
 
 @lru_cache(maxsize=16)
-def _not_finite(width: int, height: int, look: Look) -> Image.Image:
-    """Stripes with the words "not finite", where they fit; shared, so do not draw on it."""
-    paper, words = look.paper, "not finite"
+def not_drawn(width: int, height: int, words: str, look: Look) -> Image.Image:
+    """Return stripes with words that say why, where they fit; shared, so do not draw on it."""
+    paper = look.paper
     picture = hatched(width, height, paper.blank, paper.sheet).copy()
     across = round(length(words, 12, False)) + 12
     if across <= width and height >= 20:
