@@ -9,10 +9,17 @@ processes.
 """
 
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from pathlib import Path
 
 from mmattn.cli.decoding_flags import add_decoding_flags, decoding_options
-from mmattn.cli.job_flags import UNREADABLE, add_job_flags, job_flags, job_may_write
+from mmattn.cli.job_flags import (
+    UNREADABLE,
+    add_attention_flags,
+    add_job_flags,
+    add_model_flag,
+    attention_flags,
+    job_flags,
+    job_may_write,
+)
 from mmattn.cli.job_settings import CaptionSettings
 from mmattn.cli.plain_command import mistakes_in_one_line
 
@@ -31,20 +38,9 @@ def parser() -> ArgumentParser:
         formatter_class=RawDescriptionHelpFormatter,
     )
     parser.add_argument("images", nargs="+", help="files, folders, patterns; - reads stdin")
+    add_model_flag(parser)
     add_job_flags(parser)
-    parser.add_argument(
-        "--attention",
-        type=Path,
-        metavar="FOLDER",
-        help="of a page for each image, to explore its maps",
-    )
-    parser.add_argument(
-        "--attention-format",
-        action="append",
-        default=[],
-        choices=["html", "png", "npz"],
-        help="what is written there (html); may be given several times",
-    )
+    add_attention_flags(parser, "of a page for each image, to explore its maps")
     parser.add_argument(
         "--layers",
         type=int,
@@ -60,8 +56,8 @@ def settings(arguments: Namespace) -> CaptionSettings:
     """Return what the command line asks for. Raises ConfigError where that cannot be."""
     return CaptionSettings(
         **job_flags(arguments),
-        attention=arguments.attention,
-        formats=tuple(dict.fromkeys(arguments.attention_format)),
+        **attention_flags(arguments),
+        model=arguments.model,
         layers=arguments.layers and tuple(arguments.layers),
         decoding=decoding_options(arguments),
     )

@@ -1,13 +1,12 @@
 """Captioning a list of images: what `mmattn caption` does in its job."""
 
-import sys
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mmattn.cli.inputs import Input, named_images, numbered, outside
+from mmattn.cli.inputs import Input, named_images, numbered
 from mmattn.cli.job_settings import CaptionSettings
 from mmattn.cli.jsonl import CAPTIONS
 from mmattn.cli.jsonl_job import Work
@@ -29,17 +28,7 @@ class CaptionWork(Work):
 
     def names(self) -> list[str]:
         """Return the names of all images, but of the pictures of attention of an earlier job."""
-        images, attention = named_images(self.job.images), self.job.attention
-        if attention is None or "png" not in self.job.formats:
-            return list(map(str, images))
-        kept = outside(images, attention)
-        if len(kept) < len(images):
-            print(
-                f"{len(images) - len(kept)} images are left out: they lie in {attention}, where "
-                "pictures of attention are written",
-                file=sys.stderr,
-            )
-        return list(map(str, kept))
+        return list(map(str, named_images(self.job.images, own=self.job.pictures)))
 
     def load(self, device: torch.device) -> Writer:
         """Return what writes the captions."""
@@ -67,6 +56,5 @@ class CaptionWork(Work):
             return {"image": one.name, "error": str(found.error)}
         if self.job.attention is None:
             return found.to_dict()
-        page = self.job.attention / one.page
-        names = [page.with_name(f"{page.name}.{kind}") for kind in self.job.formats or ("html",)]
-        return {**found.to_dict(), "attention": [str(found.save(name)) for name in names]}
+        pages = self.job.pages(one.page)
+        return {**found.to_dict(), "attention": [str(found.save(page)) for page in pages]}

@@ -5,14 +5,24 @@ list on stdin. A model that reads texts takes them from --text and --texts; one 
 those at the same place together, or a single one, of images or texts, with all of the others. A
 line has "image", "text", and the most probable classes with their probabilities: "label",
 "probability" and "top", in "heads" by their names where there are several; or "error" where a file
-is no readable image. With --out the lines go to a file: what it already has is not classified
-again, so the same command goes on where it was stopped, and `torchrun --standalone
---nproc-per-node=N -m mmattn classify …` shares the work among N processes.
+is no readable image. With --passes, or with several models, it has their "uncertainty" in nats:
+"total", "aleatoric" (each of them is unsure) and "epistemic" (they disagree). With --out the lines
+go to a file: what it already has is not classified again, so the same command goes on where it was
+stopped, and `torchrun --standalone --nproc-per-node=N -m mmattn classify …` shares the work among N
+processes.
 """
 
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 
-from mmattn.cli.job_flags import UNREADABLE, add_job_flags, job_flags, job_may_write
+from mmattn.cli.job_flags import (
+    MODEL,
+    UNREADABLE,
+    add_attention_flags,
+    add_job_flags,
+    attention_flags,
+    job_flags,
+    job_may_write,
+)
 from mmattn.cli.job_settings import ClassifySettings
 from mmattn.cli.plain_command import mistakes_in_one_line
 
@@ -50,19 +60,53 @@ def parser() -> ArgumentParser:
     parser.add_argument(
         "--head", action="append", default=[], help="that is told (all); several times"
     )
+    parser.add_argument(
+        "--model",
+        action="append",
+        required=True,
+        help=f"{MODEL}; several of the same classes are an ensemble",
+    )
+    add_certainty_flags(parser)
     add_job_flags(parser)
+    add_attention_flags(parser, "of a page for each input: what argued for each of --top classes")
     return parser
+
+
+def add_certainty_flags(parser: ArgumentParser) -> None:
+    """Add the flags of how sure an answer is, and has to be."""
+    parser.add_argument(
+        "--passes",
+        type=int,
+        default=0,
+        metavar="INT",
+        help="tell the mean of so many passes with dropout on, and how unsure they are",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="INT", help="of what is dropped (0)")
+    parser.add_argument(
+        "--at-least",
+        type=float,
+        default=0.0,
+        metavar="P",
+        help='answer only when sure: "label" is null where the probability is below P',
+    )
 
 
 def settings(arguments: Namespace) -> ClassifySettings:
     """Return what the command line asks for. Raises ConfigError where that cannot be."""
+    first, *others = arguments.model
     return ClassifySettings(
         **job_flags(arguments),
+        **attention_flags(arguments),
+        model=first,
+        others=tuple(others),
         text=tuple(arguments.text),
         texts=arguments.texts,
         top=arguments.top,
         heads=tuple(arguments.head),
         truncate=arguments.truncate,
+        passes=arguments.passes,
+        seed=arguments.seed,
+        at_least=arguments.at_least,
     )
 
 

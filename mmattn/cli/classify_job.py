@@ -10,22 +10,24 @@ import torch
 from mmattn.cli.job_settings import ClassifySettings
 from mmattn.cli.jsonl import CLASSES, key_of
 from mmattn.cli.jsonl_job import Work
+from mmattn.cli.page_names import question_pages
 from mmattn.cli.text_inputs import Named, named_inputs
 from mmattn.errors import ConfigError
 from mmattn.pipeline.classification import Classification, Text, about
 from mmattn.pipeline.classifier_pipeline import ClassifierPipeline
-from mmattn.pipeline.labeller import Labeller
 from mmattn.pipeline.load import load_classifier
 from mmattn.pipeline.pictures import Picture, Unreadable, picture_of_file
-from mmattn.pipeline.questions import Question, as_text, questions
+from mmattn.pipeline.questions import Question, as_text
+from mmattn.pipeline.verdict import Teller
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One input of a job: its question, and by what lines know it."""
+    """One input of a job: its question, by what lines know it, and what pages are named after."""
 
     question: Question
     key: str
+    page: Path
 
     @property
     def place(self) -> int:
@@ -38,21 +40,29 @@ class ClassifyWork(Work):
 
     kind, noun, doing = CLASSES, "input", "classifying"
     pipeline: ClassifierPipeline  # both from `load` on
-    labeller: Labeller
+    labeller: Teller
 
     def __init__(self, job: ClassifySettings):
         self.job = job
 
     def names(self) -> list[Named]:
         """Return what images and texts mean; several processes get it as lists."""
-        return named_inputs(self.job.images, self.job.text, self.job.texts)
+        job = self.job
+        return named_inputs(job.images, job.text, job.texts, job.pictures)
 
-    def load(self, device: torch.device) -> Labeller:
+    def load(self, device: torch.device) -> Teller:
         """Return what tells the classes."""
         job = self.job
         settings = {"device": device, "dtype": job.dtype, "revision": job.revision}
-        self.pipeline = load_classifier(job.model, "mmattn classify", **settings)
-        self.labeller = self.pipeline.labeller(job.heads or None, top=job.top)
+        self.pipeline = load_classifier(job.source, "mmattn classify", **settings)
+        self.labeller = self.pipeline.labeller(
+            job.heads or None,
+            top=job.top,
+            attention=job.attention is not None,
+            passes=job.passes,
+            seed=job.seed,
+            at_least=job.at_least,
+        )
         return self.labeller
 
     def inputs(self, names: Sequence[Any]) -> list[Asked]:
@@ -67,13 +77,13 @@ class ClassifyWork(Work):
         pairs = [
             (tuple(files[image] for image in one.images), text) for one, text in different.values()
         ]
-        asked = questions(
+        asked = self.pipeline.ask(
             pairs,
-            self.pipeline.bundle,
             truncate=self.job.truncate,
             places=[one.where for one, _ in different.values()],
         )
-        return [Asked(one, key) for one, key in zip(asked, different, strict=True)]
+        pages = question_pages([(one.images, in_one(text)) for one, text in different.values()])
+        return [Asked(*each) for each in zip(asked, different, pages, strict=True)]
 
     def files(self, inputs: Sequence[Named]) -> dict[str, Picture]:
         """Return the pictures by their paths; what several ask about is encoded once a batch."""
@@ -104,9 +114,18 @@ class ClassifyWork(Work):
     def line(self, one: Asked, found: Classification | Unreadable) -> dict[str, Any]:
         """Return what is written of one input."""
         if isinstance(found, Classification):
-            return found.to_dict()
+            if self.job.attention is None:
+                return found.to_dict()
+            # Where no word has a label there is nothing to explain, and no page.
+            pages = [] if found.attention is None else self.job.pages(one.page)
+            return {**found.to_dict(), "attention": [str(found.save(page)) for page in pages]}
         names = tuple(picture.name for picture in one.question.pictures)
         return {**about(names, one.question.text), "error": str(found.error)}
+
+
+def in_one(text: Text | None) -> str | None:
+    """Return a text, or the words of one, as one text."""
+    return text if text is None or isinstance(text, str) else " ".join(text)
 
 
 def line_key(images: Sequence[str], text: Text | None) -> str:

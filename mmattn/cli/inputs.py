@@ -49,20 +49,32 @@ def numbered(paths: Sequence[Path]) -> list[Input]:
     return [Input(path, i, page) for i, (path, page) in enumerate(zip(paths, pages, strict=True))]
 
 
-def named_images(arguments: Sequence[str]) -> list[Path]:
+def named_images(arguments: Sequence[str], own: Path | None = None) -> list[Path]:
     """Return the images that paths, folders and patterns name, each once, by its first name.
 
-    "-" reads files' and folders' names from stdin, one a line.
+    "-" reads files' and folders' names from stdin, one a line. What lies in `own`, where a job
+    writes pictures itself, is left out, and that is said on stderr.
 
     Raises:
         DataError: for an empty folder, a pattern that fits no file, or no name at all.
+        ConfigError: where all lie in `own`.
     """
     found: dict[str, Path] = {}  # by what they are, however they are named
     for path in named(arguments):
         found.setdefault(abspath(path), path)  # noqa: PTH100 (links are as good as files)
     if not found:
         raise DataError("stdin named no image: give one path a line")
-    return list(found.values())
+    images = list(found.values())
+    if own is None:
+        return images
+    kept = outside(images, own)
+    if len(kept) < len(images):
+        print(
+            f"{len(images) - len(kept)} images are left out: they lie in {own}, where pictures of "
+            "attention are written",
+            file=sys.stderr,
+        )
+    return kept
 
 
 def outside(images: Sequence[Path], folder: Path) -> list[Path]:

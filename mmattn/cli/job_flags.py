@@ -7,14 +7,35 @@ from typing import Any
 
 from mmattn.cli.job_settings import JobSettings
 
+MODEL = "a run directory, a model folder, or name/name on the hub"
 UNREADABLE = 3  # the exit code where some image could not be read
 
 
-def add_job_flags(parser: ArgumentParser) -> None:
-    """Add the flags of a job."""
+def add_model_flag(parser: ArgumentParser) -> None:
+    """Add the flag that names the one model of a job."""
+    parser.add_argument("--model", required=True, help=MODEL)
+
+
+def add_attention_flags(parser: ArgumentParser, what: str) -> None:
+    """Add the flags of the pages that a job writes; `what` says what they are for."""
+    parser.add_argument("--attention", type=Path, metavar="FOLDER", help=what)
     parser.add_argument(
-        "--model", required=True, help="a run directory, a model folder, or name/name on the hub"
+        "--attention-format",
+        action="append",
+        default=[],
+        choices=["html", "png", "npz"],
+        help="what is written there (html); may be given several times",
     )
+
+
+def attention_flags(arguments: Namespace) -> dict[str, Any]:
+    """Return what was asked for with these flags, by the names of `JobSettings`."""
+    formats = tuple(dict.fromkeys(arguments.attention_format))
+    return {"attention": arguments.attention, "formats": formats}
+
+
+def add_job_flags(parser: ArgumentParser) -> None:
+    """Add the flags of a job, but for its model."""
     parser.add_argument("--out", type=Path, metavar="FILE", help="JSONL; stdout if not given")
     parser.add_argument(
         "--retry", action="store_true", help="try those again that --out has with an error"
@@ -55,7 +76,7 @@ def batch_size(text: str) -> int | None:
 
 def job_flags(arguments: Namespace) -> dict[str, Any]:
     """Return what was asked for with these flags, and the images, by the names of `JobSettings`."""
-    names = ("model", "out", "retry", "batch_size", "threads")
+    names = ("out", "retry", "batch_size", "threads")
     names += ("device", "dtype", "max_pixels", "revision")
     return {"images": tuple(arguments.images), **{name: getattr(arguments, name) for name in names}}
 

@@ -24,6 +24,8 @@ class JobSettings:
         dtype: what it computes in; None for what was stored.
         max_pixels: of an image file.
         revision: of the hub.
+        attention: the folder of the pages; None for none.
+        formats: what is written there of each input.
 
     Raises:
         ConfigError: for settings that cannot be, or that mean nothing without another.
@@ -40,6 +42,8 @@ class JobSettings:
     dtype: str | None = None
     max_pixels: int = 50_000_000
     revision: str | None = None
+    attention: Path | None = None
+    formats: tuple[str, ...] = ()
 
     def __post_init__(self):
         for name in ("batch_size", "threads", "max_pixels"):
@@ -48,9 +52,25 @@ class JobSettings:
                 raise ConfigError(f"--{name.replace('_', '-')} {value}: give 1 or more")
         if self.retry and self.out is None:
             raise ConfigError("--retry is of the lines that --out has: give it, too")
+        if self.attention is None and self.formats:
+            raise ConfigError("--attention-format: pages are of --attention FOLDER: give it, too")
+
+    @property
+    def pictures(self) -> Path | None:
+        """Where the job writes pictures of its own, which are no input of it."""
+        return self.attention if "png" in self.formats else None
+
+    def pages(self, name: Path) -> list[Path]:
+        """Return the files of an input that is called so; none where none are asked for."""
+        if self.attention is None:
+            return []
+        page = self.attention / name
+        return [page.with_name(f"{page.name}.{kind}") for kind in self.formats or ("html",)]
 
     def check_places(self) -> None:
         """Raise ConfigError where results cannot be written."""
+        if self.attention is not None:
+            check_folder(self.attention, "--attention")
         if self.out is None:
             return
         if self.out.is_dir():
@@ -68,8 +88,6 @@ class CaptionSettings(JobSettings):
     """The settings of `mmattn caption`.
 
     Attributes:
-        attention: the folder of the pages; None for none.
-        formats: what is written there of each image.
         layers: of the decoder, of which attention is kept; None for all.
         decoding: the decoding options that were given.
 
@@ -78,23 +96,13 @@ class CaptionSettings(JobSettings):
     """
 
     example: ClassVar[str] = "captions.jsonl"
-    attention: Path | None = None
-    formats: tuple[str, ...] = ()
     layers: tuple[int, ...] | None = None
     decoding: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
         super().__post_init__()
-        if self.attention is None and (self.formats or self.layers):
-            raise ConfigError(
-                "--attention-format and --layers are of --attention FOLDER: give it, too"
-            )
-
-    def check_places(self) -> None:
-        """Raise ConfigError where results cannot be written."""
-        if self.attention is not None:
-            check_folder(self.attention, "--attention")
-        super().check_places()
+        if self.attention is None and self.layers:
+            raise ConfigError("--layers: pages are of --attention FOLDER: give it, too")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +115,10 @@ class ClassifySettings(JobSettings):
         top: so many classes of each head.
         heads: those that are told; all if there is none.
         truncate: cut texts that are longer than the model reads.
+        others: further models, which make an ensemble with the first.
+        passes: over each input, with dropout on; 0 for one without.
+        seed: of what is dropped.
+        at_least: labels that are less probable are not told.
 
     Raises:
         ConfigError: as `JobSettings`, and where there is nothing to classify.
@@ -118,11 +130,28 @@ class ClassifySettings(JobSettings):
     top: int = 5
     heads: tuple[str, ...] = ()
     truncate: bool = False
+    others: tuple[str, ...] = ()
+    passes: int = 0
+    seed: int = 0
+    at_least: float = 0.0
+
+    @property
+    def source(self) -> str | tuple[str, ...]:
+        """The model, or those of the ensemble."""
+        return (self.model, *self.others) if self.others else self.model
 
     def __post_init__(self):
         super().__post_init__()
         if self.top < 1:
             raise ConfigError(f"--top {self.top}: give 1 or more")
+        if self.passes and self.passes < 2:
+            raise ConfigError(f"--passes {self.passes}: what passes disagree on takes 2 or more")
+        if self.seed < 0:
+            raise ConfigError(f"--seed {self.seed}: give 0 or more")
+        if not 0 <= self.at_least <= 1:
+            raise ConfigError(f"--at-least {self.at_least}: a probability is from 0 to 1")
+        if self.attention is not None and self.others:
+            raise ConfigError("--attention explains one model: give --model once with it")
         if not (self.images or self.text or self.texts):
             raise ConfigError(
                 "there is nothing to classify: name images, or give --text or --texts"

@@ -1,5 +1,8 @@
 """Names of the files about an image: as its own path, inside a folder, no two alike."""
 
+import hashlib
+import json
+import re
 from collections.abc import Sequence
 from os import fsencode
 from pathlib import Path
@@ -15,10 +18,37 @@ def page_names(images: Sequence[Path]) -> list[Path]:
     this job already stands there: then a number is put to its name. Two that differ in capitals
     only are one to some file systems.
     """
+    return different([inside(image) for image in images])
+
+
+def question_pages(questions: Sequence[tuple[Sequence[str], str | None]]) -> list[Path]:
+    """Return a relative path for each input of a classifier: the paths of its images, and its text.
+
+    That of its first image, and, where more belongs to the input than that, the beginning of the
+    text and a sum of all: the same image with another text has another one, in every job.
+    """
+    return different([question_page(images, text) for images, text in questions])
+
+
+def question_page(images: Sequence[str], text: str | None) -> Path:
+    """Return the path of one input."""
+    page = inside(Path(images[0])) if images else Path()
+    if text is None and len(images) == 1:
+        return page
+    said = re.sub(r"[^a-z0-9]+", "-", (text or "").lower()).strip("-")[:40].strip("-")
+    whole = hashlib.sha256(json.dumps([list(images), text]).encode()).hexdigest()[:10]
+    tail = "-".join(part for part in (said, whole) if part)
+    if not images:
+        return Path(tail)
+    return page.with_name(f"{shortened(page.name, LONGEST - len(tail) - 1)}.{tail}")
+
+
+def different(pages: Sequence[Path]) -> list[Path]:
+    """Return the paths, with a number behind the name of each that stands there already."""
     taken: set[str] = set()
     result = []
-    for image in images:
-        page = candidate = inside(image)
+    for page in pages:
+        candidate = page
         number = 2
         while str(candidate).casefold() in taken:
             candidate = page.with_name(f"{page.stem}-{number}{page.suffix}")
@@ -41,11 +71,11 @@ def folder_name(part: str) -> str:
     return f"{part}_" if part.lower().endswith(SUFFIXES) else part
 
 
-def shortened(name: str) -> str:
-    """Return a file's name, cut off before its suffix where it is too long."""
+def shortened(name: str, longest: int = LONGEST) -> str:
+    """Return a file's name, cut off before its suffix where it has more bytes than that."""
     suffix = Path(name).suffix
     suffix = suffix if len(suffix) < 10 else ""  # else it is only a dot in a name
     stem = name.removesuffix(suffix)
-    while len(fsencode(stem + suffix)) > LONGEST:
+    while len(fsencode(stem + suffix)) > longest:
         stem = stem[:-1]
     return stem + suffix

@@ -24,13 +24,16 @@ class Named(NamedTuple):
     listed: bool = False
 
 
-def named_inputs(images: Sequence[str], typed: Sequence[str], texts: str | None) -> list[Named]:
+def named_inputs(
+    images: Sequence[str], typed: Sequence[str], texts: str | None, pictures: Path | None = None
+) -> list[Named]:
     """Return the inputs that a command names.
 
     Args:
         images: see `named_images`; none where there are texts alone, or where these name theirs.
         typed: texts on the command line.
         texts: a file of texts, "-" for stdin; None for none.
+        pictures: where a job writes some itself; see `named_images`.
 
     Raises:
         DataError: for images or a file of texts that are none.
@@ -40,7 +43,7 @@ def named_inputs(images: Sequence[str], typed: Sequence[str], texts: str | None)
     found += [] if texts is None else read_texts(texts)
     if not images:
         return found
-    paths = [str(path) for path in named_images(images)]
+    paths = [str(path) for path in named_images(images, pictures)]
     if not found:
         return [Named([path], None, path) for path in paths]
     own = next((one for one in found if one.images), None)

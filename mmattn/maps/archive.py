@@ -16,9 +16,7 @@
     method_0 …   [T, h, w] float32, the maps of further methods
 """
 
-import io
 import json
-import zipfile
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -28,14 +26,13 @@ from PIL import Image
 from mmattn.errors import DataError
 from mmattn.files import write_whole
 from mmattn.maps.geometry import Placement
+from mmattn.maps.npz import opened, packed
 from mmattn.maps.record import AttentionRecord, Layers, MethodMaps
 from mmattn.maps.words import Word
 
 FORMAT = 1
 # The longer side of a stored image, in pixels: enough to look at, and half a megabyte at most.
 IMAGE_SIDE = 512
-# What a file may unpack to. The maps of a large vision transformer take a tenth of it.
-LARGEST = 4 * 2**30
 
 Precision = Literal["float16", "float32"]
 
@@ -51,7 +48,7 @@ def save_attention(
     """
     if precision not in get_args(Precision):
         raise ValueError(f"precision is one of {', '.join(get_args(Precision))}, not {precision!r}")
-    write_whole(path, _packed(_arrays(record, np.dtype(precision))))
+    write_whole(path, packed(_arrays(record, np.dtype(precision))))
 
 
 def load_attention(path: str | Path) -> AttentionRecord:
@@ -64,7 +61,7 @@ def load_attention(path: str | Path) -> AttentionRecord:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
     try:
-        with path.open("rb") as stream, _opened(stream) as arrays:
+        with path.open("rb") as stream, opened(stream) as arrays:
             _check_format(path, arrays)
             return _record(arrays)
     except DataError:
@@ -110,19 +107,6 @@ def _arrays(record: AttentionRecord, dtype: np.dtype) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _packed(arrays: dict[str, np.ndarray]) -> bytes:
-    """The bytes of an NPZ file; the same arrays give the same bytes."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as packed:
-        for name, array in arrays.items():
-            member = io.BytesIO()
-            np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
-            # A `ZipInfo` has a fixed date; `numpy.savez` writes the time of day.
-            info = zipfile.ZipInfo(f"{name}.npy")
-            packed.writestr(info, member.getvalue(), zipfile.ZIP_DEFLATED, 1)
-    return buffer.getvalue()
-
-
 def _about(record: AttentionRecord) -> dict[str, Any]:
     """All that is text."""
     parts = {
@@ -142,22 +126,6 @@ def _about(record: AttentionRecord) -> dict[str, Any]:
         "calls": {field: layers.names for field, layers in parts.items() if layers},
         "methods": [{"title": m.title, "signed": m.signed} for m in record.methods],
     }
-
-
-def _opened(stream: io.BufferedReader) -> np.lib.npyio.NpzFile:
-    """Open an NPZ file that does not unpack to more than `LARGEST`."""
-    # For anything but a whole archive numpy would advise to try pickle.
-    if not zipfile.is_zipfile(stream):
-        raise ValueError("it is cut off, or no NPZ archive")
-    stream.seek(0)
-    arrays = np.load(stream, allow_pickle=False)
-    if not isinstance(arrays, np.lib.npyio.NpzFile):
-        raise ValueError("it is a single array")
-    members = arrays.zip.infolist() if arrays.zip else []
-    size = sum(member.file_size for member in members)
-    if size > LARGEST:
-        raise ValueError(f"it unpacks to {size:,} bytes, and at most {LARGEST:,} are read")
-    return arrays
 
 
 def _check_format(path: Path, arrays: np.lib.npyio.NpzFile) -> None:

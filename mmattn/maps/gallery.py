@@ -13,7 +13,10 @@ import numpy as np
 from mmattn.errors import DataError
 from mmattn.files import write_whole
 from mmattn.maps.archive import AttentionRecord, bounded, load_attention
+from mmattn.maps.decision_archive import is_decision, load_decision
+from mmattn.maps.decision_record import DecisionRecord
 from mmattn.maps.viewer import STYLES, look, viewer_html
+from mmattn.maps.viewer.decision_page import decision_page
 from mmattn.maps.viewer.page import GENERATOR, html_page
 from mmattn.maps.viewer.payload import data_address
 from mmattn.maps.viewer.tables import Tables
@@ -26,6 +29,9 @@ MOST_STEPS = 24
 OUT = "gallery"
 # The longer side of an image on the page, in pixels.
 SIDE = 144
+
+
+Record = AttentionRecord | DecisionRecord
 
 
 class Gallery(NamedTuple):
@@ -64,7 +70,7 @@ def build_gallery(
     if not groups:
         raise DataError(f"{source} holds no attention: no *.npz file lies in it or below it")
     for group, name in zip(groups, file_names(groups), strict=True):
-        records = list(_readable(group, unreadable))
+        records = _of_one_kind(list(_readable(group, unreadable)), group, unreadable)
         page = _viewer(records, budget_mb, unreadable) if records else None
         if page is not None:
             write_whole(out / name, page.encode())
@@ -141,15 +147,29 @@ def _files(source: Path, out: Path) -> Iterator[Path]:
                 yield path
 
 
-def _readable(group: Group, unreadable: list[str]) -> Iterator[AttentionRecord]:
+def _readable(group: Group, unreadable: list[str]) -> Iterator[Record]:
     """The records of a group by step; of many the first, the last and some between."""
     for step, path in _thinned(group.files, MOST_STEPS):
         try:
-            record = load_attention(path)
+            record = load_decision(path) if is_decision(path) else load_attention(path)
         except DataError as error:
             unreadable.append(str(error))
             continue
         yield record if step is None else replace(record, step=step)
+
+
+def _of_one_kind(
+    records: Sequence[Record], group: Group, unreadable: list[str]
+) -> Sequence[Record]:
+    """The records that are of the last one's kind; others have no place on its page."""
+    kept = [record for record in records if type(record) is type(records[-1])]
+    if len(kept) < len(records):
+        name = "/".join(part for part in (group.set, group.name) if part)
+        unreadable.append(
+            f"{name}: {len(records) - len(kept)} of {len(records)} files hold another kind of map "
+            "than the last: keep captions and decisions in different folders"
+        )
+    return kept
 
 
 def _thinned(files: list[tuple[int | None, Path]], most: int) -> list[tuple[int | None, Path]]:
@@ -159,12 +179,10 @@ def _thinned(files: list[tuple[int | None, Path]], most: int) -> list[tuple[int 
     return [files[round(i * (len(files) - 1) / (most - 1))] for i in range(most)]
 
 
-def _viewer(
-    records: Sequence[AttentionRecord], budget_mb: float, unreadable: list[str]
-) -> str | None:
+def _viewer(records: Sequence[Record], budget_mb: float, unreadable: list[str]) -> str | None:
     """The page of one image; with fewer steps, the last among them, where all are too large."""
     try:
-        return viewer_html(records, budget_mb=budget_mb, home="index.html")
+        return _page(records, budget_mb)
     except ValueError as error:
         if len(records) == 1:
             unreadable.append(f"{records[0].key}: {error}")
@@ -172,31 +190,74 @@ def _viewer(
         return _viewer(records[(len(records) - 1) % 2 :: 2], budget_mb, unreadable)
 
 
-def _entry(group: Group, records: Sequence[AttentionRecord], viewer: str) -> dict[str, Any]:
-    """What the index shows of an image."""
-    tables = Tables()
+def _page(records: Sequence[Record], budget_mb: float) -> str:
+    """The page of captions or of decisions."""
+    captions = [record for record in records if isinstance(record, AttentionRecord)]
+    if captions:
+        return viewer_html(captions, budget_mb=budget_mb, home="index.html")
+    decisions = [record for record in records if isinstance(record, DecisionRecord)]
+    return decision_page(decisions, budget_mb=budget_mb, home="index.html")
+
+
+def _entry(group: Group, records: Sequence[Record], viewer: str) -> dict[str, Any]:
+    """What the index shows of an image, or of a text without one."""
+    tables, last = Tables(), records[-1]
     entries = [
-        {
-            "step": record.step,
-            "caption": record.caption,
-            "words": [word.text for word in record.words],
-            "size": record.placement.size,
-            "box": record.placement.box,
-            "grid": record.grid,
-            "table": tables.add(_word_rows(record))._asdict(),
-        }
+        _caption_entry(record, tables)
+        if isinstance(record, AttentionRecord)
+        else _decision_entry(record, tables)
         for record in records
     ]
+    if isinstance(last, AttentionRecord):
+        image, references = last.image, last.references
+    else:
+        image, references = (last.images[0].image if last.images else None), ()
     return {
         "set": group.set,
-        "name": records[-1].key or group.name,
+        "name": last.key or group.name,
         "viewer": viewer,
-        "references": records[-1].references,
-        "image": data_address(bounded(records[-1].image, SIDE)),
+        "references": references,
+        "image": None if image is None else data_address(bounded(image, SIDE)),
         "entries": entries,
         "rows": tables.rows,
         "tables": tables.packed(),
     }
+
+
+def _caption_entry(record: AttentionRecord, tables: Tables) -> dict[str, Any]:
+    return {
+        "step": record.step,
+        "caption": record.caption,
+        "words": [word.text for word in record.words],
+        "size": record.placement.size,
+        "box": record.placement.box,
+        "grid": record.grid,
+        "table": tables.add(_word_rows(record))._asdict(),
+    }
+
+
+def _decision_entry(record: DecisionRecord, tables: Tables) -> dict[str, Any]:
+    """A strip of the first image, with a map for each class instead of each word."""
+    said = [record.in_words(place) for place in range(len(record.classes))]
+    best = [said[place] for places in record.heads.values() for place in _told(record, places)]
+    asked = "" if record.text is None else f"{record.text.strip()} → "
+    entry = {"step": record.step, "caption": asked + ", ".join(best), "words": said}
+    if not record.images:
+        return entry
+    placement, rows = record.images[0].placement, record.image_relevance[:, 0]
+    table = tables.add(rows.reshape(len(rows), -1))._asdict()
+    return {
+        **entry,
+        "size": placement.size,
+        "box": placement.box,
+        "grid": record.grid,
+        "table": table,
+    }
+
+
+def _told(record: DecisionRecord, places: Sequence[int]) -> Sequence[int]:
+    """The places of a head's answer: its most probable class, or the labels of all words."""
+    return places if record.classes[places[0]].word is not None else places[:1]
 
 
 def _word_rows(record: AttentionRecord) -> np.ndarray:
@@ -218,7 +279,8 @@ def _index(title: str, entries: Sequence[dict[str, Any]], unreadable: Sequence[s
         "unreadable": unreadable,
         "notes": [
             "Each word's map: cross-attention of the last layer, mean over heads, on its own "
-            "scale. Open an image for layers, heads and numbers.",
+            "scale. Each class's map: its relevance on the first image. Open one for numbers and "
+            "all else.",
         ],
     }
     return html_page(

@@ -67,7 +67,7 @@ class AttentionRecord:
                     f"the maps of {method.title!r} are {method.maps.shape}, but {T} tokens and "
                     f"patches {self.grid} need {(T, *self.grid)}"
                 )
-        _check_words(self.words, self.offsets, self.caption)
+        check_words(self.words, self.offsets, self.caption)
 
     @property
     def tokens(self) -> tuple[str, ...]:
@@ -86,7 +86,8 @@ def _check_layers(field: str, layers: Layers | None, ends: tuple[int, int]) -> N
         )
 
 
-def _check_words(words: Sequence[Word], offsets: Sequence[Span], caption: str) -> None:
+def check_words(words: Sequence[Word], offsets: Sequence[Span], caption: str) -> None:
+    """Raise ValueError for characters or tokens that a caption, or any other text, lacks."""
     spans = [*offsets, *((word.start, word.end) for word in words)]
     wrong = [(start, end) for start, end in spans if not 0 <= start <= end <= len(caption)]
     if wrong:

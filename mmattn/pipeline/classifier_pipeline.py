@@ -10,12 +10,21 @@ from mmattn.bundle import ClassifierBundle
 from mmattn.data.images import MAX_PIXELS
 from mmattn.errors import ConfigError
 from mmattn.model_folder.source import in_words
-from mmattn.pipeline.classification import Classification
+from mmattn.pipeline.classification import Classification, Text
 from mmattn.pipeline.labeller import Labeller
 from mmattn.pipeline.loaded import Loaded
+from mmattn.pipeline.monte_carlo import MonteCarlo
 from mmattn.pipeline.pictures import Unreadable
 from mmattn.pipeline.progress import shown
-from mmattn.pipeline.questions import Question, listed_texts, paired, picture_groups, questions
+from mmattn.pipeline.questions import (
+    Group,
+    Question,
+    listed_texts,
+    paired,
+    picture_groups,
+    questions,
+)
+from mmattn.pipeline.verdict import Teller, Verdict
 
 
 class ClassifierPipeline(Loaded[ClassifierBundle]):
@@ -48,6 +57,10 @@ class ClassifierPipeline(Loaded[ClassifierBundle]):
         progress: bool | None = None,
         truncate: bool = False,
         max_pixels: int = MAX_PIXELS,
+        attention: bool = False,
+        passes: int = 0,
+        seed: int = 0,
+        at_least: float = 0.0,
     ) -> list[Classification]:
         """Tell the classes of pictures, texts, or pictures with texts.
 
@@ -64,18 +77,27 @@ class ClassifierPipeline(Loaded[ClassifierBundle]):
             progress: show a progress bar; if None, on a terminal, where there are several batches.
             truncate: cut texts that are longer than the model reads.
             max_pixels: what the header of an image file may promise.
+            attention: tell what in the images and in the text argued for each of the classes, or
+                for the label of each word: the `maps` of every answer (see `decision_relevance`).
+            passes: with 2 or more, tell the mean of so many passes with dropout on, and how unsure
+                they are: the `uncertainty` of every answer (Gal and Ghahramani 2016).
+            seed: of what is dropped then; together with an input's place among all, and with
+                nothing else, it decides that.
+            at_least: a label that is less probable is not told; `top` is.
 
         Returns:
             What is said of each input, in their order.
 
         Raises:
             ConfigError: for an input without what the model needs or with what it does not read,
-                numbers of images and texts that do not go together, and for an unknown head.
+                numbers of images and texts that do not go together, for an unknown head, and for
+                several passes of a model without dropout.
             DataError: for a text that is too long, and for the first picture that cannot be read.
         """
         if batch_size < 1 or threads < 1:
             raise ConfigError(f"batch_size={batch_size}, threads={threads}: give 1 or more of each")
-        labeller = self.labeller(heads, top=top)
+        settings = {"attention": attention, "passes": passes, "seed": seed, "at_least": at_least}
+        labeller = self.labeller(heads, top=top, **settings)
         asked = self.questions(images, texts, truncate=truncate, max_pixels=max_pixels)
         results = labeller.results(asked, batch_size=batch_size, threads=threads)
         told = []
@@ -104,14 +126,47 @@ class ClassifierPipeline(Loaded[ClassifierBundle]):
             groups = picture_groups(images, self.model.images, max_pixels)
         words = bool(self.model.word_heads)
         wanted = None if texts is None else listed_texts(texts, words)
-        return questions(paired(groups, wanted), self.bundle, truncate=truncate)
+        return self.ask(paired(groups, wanted), truncate=truncate)
 
-    def labeller(self, heads: Sequence[str] | str | None = None, *, top: int = 5) -> Labeller:
-        """Return what tells the classes of some heads.
+    def ask(
+        self,
+        pairs: Sequence[tuple[Group, Text | None]],
+        *,
+        truncate: bool = False,
+        places: Sequence[str] = (),
+    ) -> list[Question]:
+        """Return pictures and texts as questions to the model; see `questions`."""
+        return questions(pairs, self.bundle, truncate=truncate, places=places)
+
+    def labeller(self, heads: Sequence[str] | str | None = None, **settings: Any) -> Teller:
+        """Return what tells the classes of some heads; settings as of `classify`.
 
         Raises:
-            ConfigError: for a head that there is not, or for no class of each.
+            ConfigError: for a head that there is not, no class of each, and several passes of a
+                model without dropout.
         """
+        return self.own_labeller(heads, **settings)
+
+    def own_labeller(
+        self,
+        heads: Sequence[str] | str | None = None,
+        *,
+        top: int = 5,
+        attention: bool = False,
+        passes: int = 0,
+        seed: int = 0,
+        at_least: float = 0.0,
+    ) -> Labeller:
+        """Return what tells the classes as this very model sees them; as of `labeller`."""
+        classes = {head: self.classes[head] for head in self.wanted(heads, top)}
+        dropout = MonteCarlo(passes, seed) if passes else None
+        if dropout is not None:
+            dropout.check(self.model)
+        verdict = Verdict(classes, top, several=dropout is not None, at_least=at_least)
+        return Labeller(self.bundle, verdict, dropout, attention)
+
+    def wanted(self, heads: Sequence[str] | str | None, top: int) -> list[str]:
+        """Return the heads that are told, each once. Raises ConfigError as `labeller` does."""
         wanted = (
             [heads] if isinstance(heads, str) else list(self.classes if heads is None else heads)
         )
@@ -122,7 +177,7 @@ class ClassifierPipeline(Loaded[ClassifierBundle]):
                 near = get_close_matches(head, self.classes, 1)
                 hint = f"; did you mean {near[0]}?" if near else ""
                 raise ConfigError(f"no head {head!r}{hint} (there are {', '.join(self.classes)})")
-        return Labeller(self.bundle, tuple(dict.fromkeys(wanted)), top)
+        return list(dict.fromkeys(wanted))
 
     def caption(self, *images: Any, **settings: Any) -> NoReturn:
         """Raise ConfigError: a classifier writes no captions."""

@@ -9,14 +9,16 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from mmattn.batch import LabelBatch
+from mmattn.pipeline.preparation import Original
 from mmattn.pipeline.questions import Question
 
 
 class Prepared(NamedTuple):
-    """A question, and its pictures as the network gets them."""
+    """A question, its pictures as the network gets them, and as they were where that is kept."""
 
     question: Question
     pixels: tuple[Float[Tensor, "3 height width"], ...]
+    originals: tuple[Original, ...] = ()
 
 
 def label_batch(asked: Sequence[Prepared], pad_id: int, *, words: bool) -> LabelBatch:

@@ -1,5 +1,6 @@
 """Loading a model by whatever names it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,14 @@ from mmattn.errors import ConfigError
 from mmattn.model_folder.source import in_words, read_source
 from mmattn.pipeline.classifier_pipeline import ClassifierPipeline
 from mmattn.pipeline.device import named_device
+from mmattn.pipeline.ensemble import ClassifierEnsemble
 from mmattn.pipeline.pipeline import Pipeline
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def load(
-    source: str | Path,
+    source: str | Path | Sequence[str | Path],
     *,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | str | None = None,
@@ -27,15 +29,20 @@ def load(
 
     Args:
         source: a model folder (RUN/model), a run directory, or `name/name` on the Hugging Face hub
-            where nothing here has that name.
+            where nothing here has that name. A list of classifiers makes an ensemble, which tells
+            the mean of their probabilities and how unsure they are together.
         device: where it computes; "auto" takes an accelerator where there is one.
         dtype: "float32", "bfloat16", "float16" or torch's; as it was stored if None.
         revision, token: of the hub.
 
     Raises:
-        ConfigError: where there is no such thing, or for an unknown device or type.
+        ConfigError: where there is no such thing, for an unknown device or type, and for a list of
+            models that are no ensemble (see `ClassifierEnsemble`).
         CheckpointError: for what is something else, altered or not whole.
     """
+    if not isinstance(source, (str, Path)):
+        settings = {"device": device, "dtype": dtype, "revision": revision, "token": token}
+        return ClassifierEnsemble([load_classifier(s, "an ensemble", **settings) for s in source])
     place, kind = named_device(device), known_dtype(dtype)
     bundle = read_source(source, revision=revision, token=token, dtype=kind)
     if isinstance(bundle, Bundle):
@@ -55,8 +62,10 @@ def load_captioner(source: str | Path, wanted: str, **settings: Any) -> Pipeline
     raise ConfigError(f"{source} is {in_words(found.bundle)}; {wanted} is for captioners")
 
 
-def load_classifier(source: str | Path, wanted: str, **settings: Any) -> ClassifierPipeline:
-    """Load a classifier; settings, and what else it raises, are those of `load`.
+def load_classifier(
+    source: str | Path | Sequence[str | Path], wanted: str, **settings: Any
+) -> ClassifierPipeline:
+    """Load a classifier, or several as one; settings and further errors are those of `load`.
 
     Raises:
         ConfigError: for a captioner, which `wanted` is not for.

@@ -25,7 +25,8 @@ class Question(NamedTuple):
     """An input, ready to be read.
 
     name, place: of the input, for messages and among all of a job. pictures: those of it. text: as
-    it is told again. ids, starts: see `text_ids`.
+    it is told again. ids, starts: see `text_ids`. others: the same in the tokens of the further
+    models of an ensemble.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Question(NamedTuple):
     text: Text | None
     ids: list[int]
     starts: list[int]
+    others: tuple["Question", ...] = ()
 
 
 def picture_groups(images: Any, most: int, max_pixels: int) -> list[Group]:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmattn.errors import DataError
-from mmattn.maps import archive
+from mmattn.maps import archive, npz
 from mmattn.maps.archive import (
     FORMAT,
     IMAGE_SIDE,
@@ -273,7 +273,7 @@ def test_a_file_whose_parts_do_not_fit(tmp_path, changes):
 def test_a_file_that_unpacks_to_too_much(tmp_path, monkeypatch):
     path = tmp_path / "a.npz"
     save_attention(path, full_record())
-    monkeypatch.setattr(archive, "LARGEST", 10_000)
+    monkeypatch.setattr(npz, "LARGEST", 10_000)
     assert "at most 10,000" in refused(path)
 
 

@@ -220,3 +220,20 @@ function paintRamp(canvas, signed) {
   );
   paintCells(canvas, { values, signed }, [1, canvas.width], { low, high: 1 });
 }
+
+// Colour an element as a value on a scale, with text that stays readable.
+function tint(made, value, scale, signed = false) {
+  const [r, g, b] = colourOf(value, scale, signed);
+  made.style.backgroundColor = `rgb(${r}, ${g}, ${b})`;
+  // Relative luminance (WCAG 2.2): at 0.179 black and white have the same contrast, 4.6 to 1.
+  const [red, green, blue] = [r, g, b].map((level) => {
+    const share = level / 255;
+    return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+  });
+  made.style.color = 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? "#000" : "#fff";
+}
+
+function clearTint(made) {
+  made.style.backgroundColor = "";
+  made.style.color = "";
+}

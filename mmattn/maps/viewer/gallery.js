@@ -36,11 +36,11 @@ function buildCard(group) {
 function contentsOf(group) {
   group.contents ??= Promise.all([
     inflated(byId(`block-${group.block}`).textContent),
-    loadedImage(group.image),
+    group.image && loadedImage(group.image),
   ]).then(([buffer, image]) => ({
     tables: new Tables(buffer, group.rows),
-    pixels: pixelsOf(image, ...drawnSize(image, 144)),
-    enlarged: image.naturalWidth <= 72,
+    pixels: image && pixelsOf(image, ...drawnSize(image, 144)),
+    enlarged: image && image.naturalWidth <= 72,
   }));
   return group.contents;
 }
@@ -73,6 +73,7 @@ function describe(card, entry) {
 
 function fillStrip(card, entry, { tables, pixels, enlarged }) {
   const { group, strip } = card;
+  if (!pixels) return strip.replaceChildren(); // a text without an image: what was said is above
   strip.classList.toggle("pixels", enlarged);
   const whole = element("canvas", { role: "img", "aria-label": "the image" });
   [whole.width, whole.height] = [pixels.width, pixels.height];

@@ -230,23 +230,6 @@ function pictureAspect() {
   return (right - left) / (bottom - top);
 }
 
-// Colour an element as a value on a scale, with text that stays readable.
-function tint(made, value, scale, signed = false) {
-  const [r, g, b] = colourOf(value, scale, signed);
-  made.style.backgroundColor = `rgb(${r}, ${g}, ${b})`;
-  // Relative luminance (WCAG 2.2): at 0.179 black and white have the same contrast, 4.6 to 1.
-  const [red, green, blue] = [r, g, b].map((level) => {
-    const share = level / 255;
-    return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
-  });
-  made.style.color = 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? "#000" : "#fff";
-}
-
-function clearTint(made) {
-  made.style.backgroundColor = "";
-  made.style.color = "";
-}
-
 // Self-attention of the decoder: row t is the query that wrote token t, columns are what it read.
 function drawText(panel, view) {
   const kind = opened.about.text;
