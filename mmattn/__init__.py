@@ -16,14 +16,19 @@ if TYPE_CHECKING:
     from mmattn.maps.archive import save_attention as save_attention
     from mmattn.maps.comparison import Side as Side
     from mmattn.maps.comparison import comparison as comparison
+    from mmattn.maps.decision_archive import load_decision as load_decision
+    from mmattn.maps.decision_archive import save_decision as save_decision
+    from mmattn.maps.decision_record import DecisionRecord as DecisionRecord
     from mmattn.maps.geometry import Placement as Placement
     from mmattn.maps.record import AttentionRecord as AttentionRecord
     from mmattn.maps.token_matrix import token_matrix as token_matrix
     from mmattn.maps.viewer import save_viewer as save_viewer
     from mmattn.pipeline.attention import AttentionChoice as AttentionChoice
     from mmattn.pipeline.caption import Caption as Caption
+    from mmattn.pipeline.class_map import ClassMap as ClassMap
     from mmattn.pipeline.classification import Classification as Classification
     from mmattn.pipeline.classifier_pipeline import ClassifierPipeline as ClassifierPipeline
+    from mmattn.pipeline.ensemble import ClassifierEnsemble as ClassifierEnsemble
     from mmattn.pipeline.load import load as load
     from mmattn.pipeline.pictures import Unreadable as Unreadable
     from mmattn.pipeline.pipeline import Pipeline as Pipeline
@@ -44,9 +49,12 @@ _HOME = {
     "BlockOptions": "blocks",
     "Caption": "pipeline.caption",
     "Captioner": "captioner",
+    "ClassMap": "pipeline.class_map",
     "Classification": "pipeline.classification",
     "Classifier": "classifier",
+    "ClassifierEnsemble": "pipeline.ensemble",
     "ClassifierPipeline": "pipeline.classifier_pipeline",
+    "DecisionRecord": "maps.decision_record",
     "GradientRecorder": "gradient_recorder",
     "Pipeline": "pipeline.pipeline",
     "Placement": "maps.geometry",
@@ -60,8 +68,10 @@ _HOME = {
     "empty_rows": "recorder",
     "load": "pipeline.load",
     "load_attention": "maps.archive",
+    "load_decision": "maps.decision_archive",
     "record": "interop.foreign_attention",
     "save_attention": "maps.archive",
+    "save_decision": "maps.decision_archive",
     "save_viewer": "maps.viewer",
     "token_matrix": "maps.token_matrix",
 }
@@ -73,9 +83,12 @@ __all__ = [
     "BlockOptions",
     "Caption",
     "Captioner",
+    "ClassMap",
     "Classification",
     "Classifier",
+    "ClassifierEnsemble",
     "ClassifierPipeline",
+    "DecisionRecord",
     "GradientRecorder",
     "Pipeline",
     "Placement",
@@ -90,8 +103,10 @@ __all__ = [
     "empty_rows",
     "load",
     "load_attention",
+    "load_decision",
     "record",
     "save_attention",
+    "save_decision",
     "save_viewer",
     "token_matrix",
 ]
