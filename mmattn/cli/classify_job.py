@@ -82,7 +82,7 @@ class ClassifyWork(Work):
             truncate=self.job.truncate,
             places=[one.where for one, _ in different.values()],
         )
-        pages = question_pages([(one.images, in_one(text)) for one, text in different.values()])
+        pages = question_pages([(one.images, text) for one, text in different.values()])
         return [Asked(*each) for each in zip(asked, different, pages, strict=True)]
 
     def files(self, inputs: Sequence[Named]) -> dict[str, Picture]:
@@ -121,11 +121,6 @@ class ClassifyWork(Work):
             return {**found.to_dict(), "attention": [str(found.save(page)) for page in pages]}
         names = tuple(picture.name for picture in one.question.pictures)
         return {**about(names, one.question.text), "error": str(found.error)}
-
-
-def in_one(text: Text | None) -> str | None:
-    """Return a text, or the words of one, as one text."""
-    return text if text is None or isinstance(text, str) else " ".join(text)
 
 
 def line_key(images: Sequence[str], text: Text | None) -> str:

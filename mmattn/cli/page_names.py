@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from os import fsencode
 from pathlib import Path
 
+Text = str | Sequence[str]
+
 SUFFIXES = (".html", ".png", ".npz")
 LONGEST = 240  # bytes of a name: file systems take 255, and a number and a suffix come behind
 
@@ -21,7 +23,7 @@ def page_names(images: Sequence[Path]) -> list[Path]:
     return different([inside(image) for image in images])
 
 
-def question_pages(questions: Sequence[tuple[Sequence[str], str | None]]) -> list[Path]:
+def question_pages(questions: Sequence[tuple[Sequence[str], Text | None]]) -> list[Path]:
     """Return a relative path for each input of a classifier: the paths of its images, and its text.
 
     That of its first image, and, where more belongs to the input than that, the beginning of the
@@ -30,12 +32,13 @@ def question_pages(questions: Sequence[tuple[Sequence[str], str | None]]) -> lis
     return different([question_page(images, text) for images, text in questions])
 
 
-def question_page(images: Sequence[str], text: str | None) -> Path:
+def question_page(images: Sequence[str], text: Text | None) -> Path:
     """Return the path of one input."""
     page = inside(Path(images[0])) if images else Path()
     if text is None and len(images) == 1:
         return page
-    said = re.sub(r"[^a-z0-9]+", "-", (text or "").lower()).strip("-")[:40].strip("-")
+    words = text if isinstance(text, str) else " ".join(text or ())
+    said = re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")[:40].strip("-")
     whole = hashlib.sha256(json.dumps([list(images), text]).encode()).hexdigest()[:10]
     tail = "-".join(part for part in (said, whole) if part)
     if not images:

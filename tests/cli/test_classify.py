@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import mmattn
 from mmattn.cli import jsonl_job
 from mmattn.cli.jsonl import write_line
 from mmattn.data.labelled.classes import Classes
+from mmattn.maps.decision_archive import load_decision
 from mmattn.model_folder.format import write_folder
 from mmattn.pipeline.labeller import Labeller
 
@@ -52,9 +54,20 @@ def folders(make_classifier, classifier, tmp_path_factory):
 @pytest.fixture
 def classify(call, folders, photos):
     """Classify with a small model in a folder with photos/."""
-    return lambda *typed, of="both": call(
-        "classify", *typed, "--model", folders[of], "--device", "cpu"
-    )
+
+    def run(*typed, of="both"):
+        return call("classify", *typed, "--model", folders[of], "--device", "cpu")
+
+    run.folders = folders
+    return run
+
+
+@pytest.fixture(scope="session")
+def dropping(folders, make_classifier, tmp_path_factory):
+    """The name of a model with dropout."""
+    place = tmp_path_factory.mktemp("small") / "dropping"
+    folders["dropping"] = write_folder(make_classifier(seed=1, dropout=0.3), place)
+    return "dropping"
 
 
 @pytest.fixture
@@ -245,6 +258,156 @@ def test_help_names_every_option_and_needs_no_torch():
     assert done.stdout.endswith("set()\n")
     for said in ("--texts FILE", "--top INT", "--head", "--retry", "130 stopped by Ctrl-C"):
         assert said in done.stdout
+
+
+# ---- what argued for the classes
+
+
+def test_every_input_has_its_pages_and_lines_say_where(classify, wanted):
+    kinds = [word for kind in ("npz", "png", "html") for word in ("--attention-format", kind)]
+    typed = ("--attention", "maps", "--out", "out.jsonl", "--top", 2)
+    code, _, _ = classify("photos/1.png", "photos/2.png", *ASKED[1:], *typed, *kinds)
+    assert code == 0
+    for line, other in zip(in_file(), wanted[1:3], strict=True):
+        pages = line.pop("attention")
+        assert [Path(page).suffix for page in pages] == [".npz", ".png", ".html"]
+        assert all(page.startswith(f"maps/{line['image']}.is-it-red-") for page in pages)
+        record = load_decision(pages[0])
+        assert (record.key, record.text.strip()) == (line["image"], "is it red?")
+        told = [(one.label, one.probability) for one in record.classes]
+        assert told == [(one["label"], one["probability"]) for one in line["top"]]
+        assert (line["label"], len(told)) == (other["label"], 2)
+        with Image.open(pages[1]) as picture:
+            assert picture.format == "PNG"
+        assert '"label":"perhaps"' in Path(pages[2]).read_text() or "perhaps" not in str(told)
+    assert len(list(Path("maps").rglob("*.*"))) == 6
+
+
+def test_another_question_about_an_image_has_another_page(classify):
+    both = [word for text in ("is it red?", "is it a dog?") for word in ("--text", text)]
+    _, out, _ = classify("photos/1.png", *both, "--attention", "maps")
+    pages = [line["attention"][0] for line in lines(out)]
+    assert len({*pages}) == 2
+    before = Path(pages[0]).read_bytes()
+    _, out, _ = classify("photos/1.png", "--text", "is it a dog?", "--attention", "maps")
+    assert lines(out)[0]["attention"] == pages[1:]  # the same name in every job
+    assert Path(pages[0]).read_bytes() == before
+
+
+def test_pictures_of_a_job_are_no_inputs_of_its_next_run(classify):
+    typed = (*ASKED, "--attention", "photos/maps", "--attention-format", "png")
+    assert classify(*typed, "--out", "out.jsonl")[0] == 0
+    code, _, err = classify(*typed, "--out", "out.jsonl")
+    assert code == 0
+    assert err.splitlines()[0].startswith("8 images are left out: they lie in photos/maps")
+    assert names(in_file()) == ALL
+
+
+@pytest.mark.parametrize(
+    ("of", "typed"),
+    [
+        ("image", ("photos/1.png",)),
+        ("text", ("--text", "is it red?")),
+        ("words", ("--text", "a red ball")),
+    ],
+)
+def test_what_a_model_does_not_read_has_no_place_in_its_pages(classify, of, typed):
+    code, out, _ = classify(*typed, "--attention", "maps", "--attention-format", "npz", of=of)
+    assert code == 0
+    record = load_decision(lines(out)[0]["attention"][0])
+    assert len(record.images) == (of == "image")
+    assert (record.text is None) == (of == "image")
+    assert all((one.word is not None) == (of == "words") for one in record.classes)
+
+
+def test_a_text_without_a_word_has_no_page_and_a_bad_image_neither(classify, photos):
+    Path("texts.jsonl").write_text('{"text": ""}\n{"text": "red"}\n')
+    _, out, _ = classify("--texts", "texts.jsonl", "--attention", "maps", of="words")
+    assert [len(line["attention"]) for line in lines(out)] == [0, 1]
+    (photos / "1.png").write_text("no picture")
+    code, out, _ = classify("photos/1.png", *ASKED[1:], "--attention", "maps")
+    assert (code, lines(out)[0].keys()) == (3, {"image", "text", "error"})
+
+
+def test_the_batch_size_is_found_with_pages_and_passes(classify, dropping):
+    typed = ("--attention", "maps", "--passes", 2, "--batch-size", "auto")
+    code, out, err = classify("photos/1.png", *ASKED[1:], *typed, of=dropping)
+    assert code == 0, err
+    assert lines(out)[0]["uncertainty"]["epistemic"] > 0
+
+
+def test_the_pages_are_a_gallery(classify, call):
+    typed = ("--attention", "maps", "--attention-format", "npz")
+    classify("photos/1.png", "photos/2.png", *ASKED[1:], *typed)
+    code, out, err = call("view", "maps")
+    assert (code, err) == (0, "")
+    assert out == "2 images; open in a browser: maps/gallery/index.html\n"
+
+
+# ---- how sure
+
+
+def test_passes_say_how_unsure_they_are_and_depend_on_the_seed_alone(classify, dropping):
+    given = (*ASKED, "--passes", 4, "--seed", 3)
+    code, out, _ = classify(*given, of=dropping)
+    assert code == 0
+    found = lines(out)
+    assert all(
+        one["uncertainty"]["total"]
+        == pytest.approx(one["uncertainty"]["aleatoric"] + one["uncertainty"]["epistemic"])
+        for one in found
+    )
+    assert lines(classify(*given, "--batch-size", 3, of=dropping)[1]) == found
+    assert lines(classify(*given[:-1], 4, of=dropping)[1]) != found
+    model = mmattn.load(classify.folders[dropping])
+    wanted = model.classify("photos", "is it red?", passes=4, seed=3)
+    assert [one.to_dict() for one in wanted] == found
+
+
+def test_several_models_are_an_ensemble(classify, dropping):
+    second = ("--model", classify.folders["both"])
+    code, out, _ = classify(*ASKED, *second, of=dropping)
+    assert code == 0
+    wanted = mmattn.load([classify.folders["both"], classify.folders[dropping]])
+    found = lines(out)
+    alike(found, [one.to_dict() for one in wanted.classify("photos", "is it red?")])
+    assert max(one["uncertainty"]["epistemic"] for one in found) > 0
+    code, _, err = classify("photos/1.png", *second, of="image")
+    assert code == 2
+    assert "model 2 of the ensemble has the heads a, b, and the first model has answer" in err
+
+
+def test_an_answer_that_is_not_sure_is_kept_back(classify, wanted):
+    limit = sorted(one["probability"] for one in wanted)[4] - 1e-4
+    code, out, _ = classify(*ASKED, "--at-least", limit, "--out", "out.jsonl")
+    assert (code, out) == (0, "")
+    for line, other in zip(in_file(), wanted, strict=True):
+        sure = other["probability"] >= limit
+        assert line["label"] == (other["label"] if sure else None)
+        assert line.get("abstained", False) is not sure
+        assert [one["label"] for one in line["top"]] == [one["label"] for one in other["top"]]
+    assert classify(*ASKED, "--at-least", limit, "--out", "out.jsonl")[2].startswith(
+        "8 inputs; 8 done before"
+    )
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (("--passes", 1), "--passes 1: what passes disagree on takes 2 or more"),
+        (("--passes", 5), "passes=5: this model has no dropout"),
+        (("--seed", -1), "--seed -1: give 0 or more"),
+        (("--at-least", 2), "--at-least 2.0: a probability is from 0 to 1"),
+        (("--attention-format", "png"), "are of --attention FOLDER: give it, too"),
+        (("--attention", "photos/1.png"), "photos/1.png is no folder"),
+        (("--attention", "maps", "--model", "b"), "--attention explains one model"),
+    ],
+)
+def test_what_cannot_be_sure_or_shown_is_refused(classify, typed, said):
+    code, out, err = classify(*ASKED, *typed)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert len(err.splitlines()) == 1
 
 
 # ---- again and again

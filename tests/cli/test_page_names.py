@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmattn.cli.page_names import SUFFIXES, page_names
+from mmattn.cli.page_names import SUFFIXES, page_names, question_pages
 
 
 def named(*images):
@@ -74,3 +74,34 @@ def test_all_pages_can_stand_beside_each_other(images):
         assert not page.is_absolute()
         assert ".." not in page.parts
         assert len(f"{page.name}.html".encode()) <= 255
+
+
+def asked(*questions):
+    return [str(page) for page in question_pages(questions)]
+
+
+def test_the_page_of_a_question_has_its_text_and_a_sum_of_all():
+    one, other, pair, text = asked(
+        (["photos/a.jpg"], "Is it RED?"),
+        (["photos/a.jpg"], "is it red"),
+        (["photos/a.jpg", "b.jpg"], "Is it RED?"),
+        ([], "Is it RED?"),
+    )
+    assert one.startswith("photos/a.jpg.is-it-red-")
+    assert text.startswith("is-it-red-")
+    assert len({one[-10:], other[-10:], pair[-10:], text[-10:]}) == 4
+    assert asked((["photos/a.jpg"], None)) == ["photos/a.jpg"]  # as that of a caption
+
+
+def test_the_page_of_a_question_is_the_same_in_every_job():
+    question = (["photos/a.jpg"], "is it red?")
+    assert asked((["photos/a.jpg"], "is it blue?"), question)[1:] == asked(question)
+    assert len({*asked(question, (["photos/a.jpg"], ("is", "it", "red?")))}) == 2
+
+
+@pytest.mark.parametrize("text", ["é" * 500, "", "../../etc/passwd", "a\x00b", ("x",) * 900])
+def test_no_text_leaves_the_folder_or_is_too_long(text):
+    for page in question_pages([(["x" * 300 + ".png"], text), ([], text)]):
+        assert ".." not in page.parts
+        assert not page.is_absolute()
+        assert all(len(part.encode()) <= 250 and "\x00" not in part for part in page.parts)
