@@ -3,7 +3,7 @@
 Of yes-or-no questions every picture is asked a pair: one whose answer is yes and one whose answer
 is no. Over a set every wording is right as often as it is wrong. So who sees only the picture, or
 reads only the question, is right half of the time, exactly. Of "which mark does it carry?" and the
-like every answer is right equally often.
+like every answer is right equally often, but for training, where all pictures are asked.
 """
 
 from collections import Counter, defaultdict
@@ -22,7 +22,10 @@ from mmattn.data.labelled.splits import LabelledSplits
 from mmattn.errors import ConfigError, DataError
 
 # Kinds of questions, and the trait that each is about: yes or no, then those with other answers.
-WHICH = {"which_letter": "which letter is it?", "which_mark": "which mark does it carry?"}
+WHICH = {
+    "which_letter": ("which letter is it?", "name the letter"),
+    "which_mark": ("which mark does it carry?", "name the mark", "what is on the letter?"),
+}
 # A mark is asked for in three ways, for only some letters have one.
 _WORDINGS = {
     "case": ("is this a {} letter?",),
@@ -50,7 +53,8 @@ class QuestionStore(GlyphStore):
         mark = traits(self.character(name)).mark
         if mark is None:
             return None
-        asked = {WHICH["which_mark"]: mark, **{w.format(mark): "yes" for w in _WORDINGS["mark"]}}
+        asked = dict.fromkeys(WHICH["which_mark"], mark)
+        asked |= {wording.format(mark): "yes" for wording in _WORDINGS["mark"]}
         return self.regions(name).get(mark) if asked.get(str(example.text)) == answer else None
 
 
@@ -62,10 +66,12 @@ class GlyphQuestions:
         questions: kinds of questions: "case", "letter", "mark" and "name" (yes or no),
             "which_letter" and "which_mark".
         letters, marks: how many different ones are the answers of "which", the most frequent ones.
+        repeats: kind -> how often a picture is asked it in training, once if it is not named; where
+            the answer is no, about another trait each time.
         seed: of what is drawn.
 
     Raises:
-        ConfigError: for an unknown kind, or fewer than two letters or marks.
+        ConfigError: for an unknown kind, no repeat of one, or fewer than two letters or marks.
     """
 
     def __init__(
@@ -74,9 +80,11 @@ class GlyphQuestions:
         questions: Sequence[str] = QUESTIONS,
         letters: int = 16,
         marks: int = 8,
+        repeats: Mapping[str, int] | None = None,
         seed: int = 0,
     ):
-        unknown = [kind for kind in questions if kind not in QUESTIONS]
+        repeats = dict(repeats or {})
+        unknown = [kind for kind in (*questions, *repeats) if kind not in QUESTIONS]
         if unknown or not questions:
             raise ConfigError(
                 f"questions: {unknown[0]!r} is no kind of question; choose {', '.join(QUESTIONS)}"
@@ -85,8 +93,11 @@ class GlyphQuestions:
             )
         if min(letters, marks) < 2:
             raise ConfigError(f"letters={letters} and marks={marks}: a choice is of two or more")
+        if min(repeats.values(), default=1) < 1:
+            raise ConfigError(f"repeats={repeats}: ask every kind once or more")
         self.glyphs, self.questions = glyphs, tuple(questions)
         self.choices, self.seed = {"which_letter": letters, "which_mark": marks}, seed
+        self.repeats = repeats
 
     def splits(self) -> LabelledSplits:
         """Draw the pictures and ask. Raises `DataError` where a set has nothing to ask."""
@@ -94,8 +105,8 @@ class GlyphQuestions:
         store = QuestionStore(found.train, found.val, *found.test.values())  # type: ignore[arg-type]
         answers = self._frequent(found.train)  # type: ignore[arg-type]
 
-        def ask(name: str, dataset: GlyphSet) -> LabelledSet:
-            examples = list(self._examples(dataset, answers))
+        def ask(name: str, dataset: GlyphSet, *, training: bool = False) -> LabelledSet:
+            examples = list(self._examples(dataset, answers, training=training))
             if not examples:
                 raise DataError(
                     f"the {name} set of {len(dataset)} glyphs gives 0 balanced questions: choose "
@@ -105,7 +116,7 @@ class GlyphQuestions:
 
         tests = {name: ask(f"test {name}", each) for name, each in found.test.items()}  # type: ignore[arg-type]
         return LabelledSplits(
-            train=ask("training", found.train),  # type: ignore[arg-type]
+            train=ask("training", found.train, training=True),  # type: ignore[arg-type]
             val=ask("validation", found.val),  # type: ignore[arg-type]
             test=tests,
             heads={"answer": HeadSpec("single", self._classes(answers), open=True)},
@@ -128,36 +139,48 @@ class GlyphQuestions:
         return answers
 
     def _examples(
-        self, dataset: GlyphSet, answers: Mapping[str, Sequence[str]]
+        self, dataset: GlyphSet, answers: Mapping[str, Sequence[str]], *, training: bool
     ) -> Iterator[Example]:
         known = {dataset.key(i): traits(dataset.character(i)) for i in range(len(dataset))}
         for kind in self.questions:
+            repeats = self.repeats.get(kind, 1) if training else 1
             if kind in WHICH:
-                yield from self._which(kind, known, answers[kind])
+                balanced = not training
+                yield from self._which(kind, known, answers[kind], repeats, balanced=balanced)
             else:
-                yield from self._pairs(kind, known)
+                yield from self._pairs(kind, known, repeats)
 
-    def _pairs(self, kind: str, known: dict[str, Traits]) -> Iterator[Example]:
+    def _pairs(self, kind: str, known: dict[str, Traits], repeats: int) -> Iterator[Example]:
         """Yield a question with answer yes, and one with no, for every picture and wording."""
         having: dict[str, list[str]] = defaultdict(list)  # trait -> the pictures that have it
         for key in shuffled(known, self.seed):
             value = _TRAIT[kind](known[key])
             if value is not None:
                 having[value].append(key)
-        for i, wording in enumerate(_WORDINGS[kind]):
-            for key, true, false in balanced_pairs(having, i / len(_WORDINGS[kind])):
+        asked = [wording for wording in _WORDINGS[kind] for _ in range(repeats)]
+        for i, wording in enumerate(asked):
+            for key, true, false in balanced_pairs(having, i / len(asked)):
                 for answer, value in (("yes", true), ("no", false)):
                     yield _example(key, f"{kind}-{i}", answer, wording.format(value))
 
     def _which(
-        self, kind: str, known: dict[str, Traits], answers: Sequence[str]
+        self,
+        kind: str,
+        known: dict[str, Traits],
+        answers: Sequence[str],
+        repeats: int,
+        *,
+        balanced: bool,
     ) -> Iterator[Example]:
-        """Yield the question of as many pictures of every answer."""
+        """Yield the question of as many pictures of every answer, or of all that have one."""
         having = {trait: [k for k in known if _TRAIT[kind](known[k]) == trait] for trait in answers}
-        number = min((len(keys) for keys in having.values() if keys), default=0)
+        fewest = min((len(keys) for keys in having.values() if keys), default=0)
+        number = fewest if balanced else len(known)
+        asked = [wording for wording in WHICH[kind] for _ in range(repeats)]
         for answer, keys in having.items():
             for key in shuffled(keys, self.seed)[:number]:
-                yield _example(key, kind, answer, WHICH[kind])
+                for i, wording in enumerate(asked):
+                    yield _example(key, f"{kind}-{i}", answer, wording)
 
 
 def balanced_pairs(

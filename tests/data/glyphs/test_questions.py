@@ -38,13 +38,41 @@ def test_yes_and_no_are_as_frequent_for_every_picture_and_every_wording(splits):
         assert all(found["yes"] == found["no"] for found in by_wording.values())
 
 
-def test_every_answer_of_which_is_as_frequent(splits):
-    for dataset in sets(splits).values():
-        for kind in WHICH:
-            found = Counter(
-                example.labels["answer"] for example in dataset.examples if kind_of(example) == kind
-            )
-            assert len(set(found.values())) == 1
+@pytest.mark.parametrize("kind", WHICH)
+def test_every_answer_of_which_is_as_frequent_where_it_is_measured(splits, kind):
+    for dataset in (splits.val, *splits.test.values()):
+        asked = [example for example in dataset.examples if kind_of(example) == kind]
+        found = Counter((example.text, example.labels["answer"]) for example in asked)
+        assert len({text for text, _ in found}) == len(WHICH[kind])
+        assert len(set(found.values())) == 1
+
+
+def test_in_training_every_picture_of_a_mark_is_asked_for_it(splits):
+    names = {e.images[0] for e in splits.train.examples}
+    marks = {name: traits(chr(int(name.partition("U+")[2], 16))).mark for name in names}
+    asked = [e for e in splits.train.examples if kind_of(e) == "which_mark"]
+    answers = {e.labels["answer"] for e in asked}
+    assert len(answers) == 8
+    assert {e.images[0] for e in asked} == {name for name in names if marks[name] in answers}
+
+
+def test_repeats_ask_about_other_traits_in_training_alone(splits):
+    glyphs = Glyphs(**SMALL, categories=["Lu", "Ll"])
+    again = GlyphQuestions(glyphs, repeats={"letter": 3, "which_mark": 2}).splits()
+    assert [e.key for e in again.val.examples] == [e.key for e in splits.val.examples]
+    wrong, texts = defaultdict(set), defaultdict(Counter)
+    for example in again.train.examples:
+        if kind_of(example) == "letter":
+            texts[example.text][example.labels["answer"]] += 1
+            if example.labels["answer"] == "no":
+                wrong[example.images[0]].add(example.text)
+    assert all(found["yes"] == found["no"] for found in texts.values())
+    assert sum(len(found) == 3 for found in wrong.values()) > 0.9 * len(wrong)
+    kinds = [Counter(map(kind_of, each.train.examples)) for each in (splits, again)]
+    assert kinds[1]["which_mark"] == 2 * kinds[0]["which_mark"]
+    assert kinds[1]["case"] == kinds[0]["case"]
+    keys = [example.key for example in again.train.examples]
+    assert len(set(keys)) == len(keys)
 
 
 def test_answers_are_true(splits):
@@ -116,6 +144,8 @@ def test_labels_of_pictures_have_what_there_is_to_tell():
         (lambda g: GlyphQuestions(g, ["colour"]), "'colour' is no kind of question; choose case"),
         (lambda g: GlyphQuestions(g, []), "questions is empty"),
         (lambda g: GlyphQuestions(g, marks=1), "marks=1"),
+        (lambda g: GlyphQuestions(g, repeats={"colour": 2}), "'colour' is no kind of question"),
+        (lambda g: GlyphQuestions(g, repeats={"case": 0}), "ask every kind once or more"),
         (lambda g: GlyphLabels(g, ["colour"]), "choose of script, category, case, mark"),
     ],
 )
