@@ -19,7 +19,8 @@ from mmattn.vision import VisionTransformer, pool
 
 MATCH = "match"  # the head that says whether they belong together
 NO, YES = 0, 1  # its classes
-STEEPEST = 100.0  # what similarities are multiplied by at most (Radford et al. 2021, section 2.5)
+# What similarities are multiplied by at most (Radford et al. 2021, section 2.5), as its logarithm.
+STEEPEST = math.log(100.0)
 
 
 class JointModel(Captioner):
@@ -37,6 +38,8 @@ class JointModel(Captioner):
         fusion: how image and text attend to each other for matching; None matches nothing.
         embed_dim: width E of the embeddings.
         temperature: what similarities are divided by at first; it is learned.
+        bias: what is added to them at first, learned too, for a loss that asks of each pair by
+            itself (SigLIP, Zhai et al. 2023); None adds nothing.
         pool: an image's vector: "mean" of its patches or its "class" token.
         dropout: probability of dropping a value of the vector before the matching head.
 
@@ -55,6 +58,7 @@ class JointModel(Captioner):
         fusion: Fusion | None = None,
         embed_dim: int = 256,
         temperature: float = 0.07,
+        bias: float | None = None,
         pool: str = "mean",
         dropout: float = 0.0,
     ):
@@ -71,10 +75,11 @@ class JointModel(Captioner):
                 "once: choose cross, co, merged or pooled"
             )
         self.text_encoder, self.embed_dim, self.pool = text_encoder, embed_dim, pool
-        self.initial_temperature = temperature
+        self.initial_temperature, self.initial_bias = temperature, bias
         self.image_projection = nn.Linear(vision.dim, embed_dim, bias=False)
         self.text_projection = nn.Linear(text_encoder.dim, embed_dim, bias=False)
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
+        self.logit_bias = None if bias is None else nn.Parameter(torch.tensor(float(bias)))
         for projection, width in (
             (self.image_projection, vision.dim),
             (self.text_projection, text_encoder.dim),
@@ -100,7 +105,12 @@ class JointModel(Captioner):
     @property
     def scale(self) -> Float[Tensor, ""]:
         """What similarities are multiplied by before they are compared, one over a temperature."""
-        return self.log_scale.exp().clamp(max=STEEPEST)
+        return self.log_scale.clamp(max=STEEPEST).exp()
+
+    @torch.no_grad()
+    def limit_scale(self) -> None:
+        """Take back what the scale has learned beyond its limit, from where no gradient leads."""
+        self.log_scale.clamp_(max=STEEPEST)
 
     def train(self, mode: bool = True) -> "JointModel":
         """Switch between training and evaluation, the classifier of pairs included."""
@@ -166,6 +176,7 @@ class JointModel(Captioner):
         return {
             "embed_dim": self.embed_dim,
             "temperature": self.initial_temperature,
+            "bias": self.initial_bias,
             "pool": self.pool,
             "dropout": self.dropout,
         }

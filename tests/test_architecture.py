@@ -36,6 +36,7 @@ FLOORS = {
     "joint": 7,
     "decoding": 7,
     "maps": 7,
+    "zero_shot": 8,
     "architecture": 8,
     "data": 7,
     "assembly": 9,
