@@ -38,6 +38,9 @@ class CaptionBatch:
     (`cached`). `tokens` start with the begin-of-text token; `labels` are the same captions shifted
     by one place, with `IGNORE` on padding. An image with fewer than N captions has empty rows, that
     is rows without a valid token.
+
+    `references` are the captions of these rows; `known` are all that the images have, from which
+    training may have drawn them: what else is true of an image is in no way wrong of it.
     """
 
     keys: tuple[str, ...]
@@ -47,6 +50,7 @@ class CaptionBatch:
     valid: Bool[Tensor, "B N T"]
     references: tuple[tuple[str, ...], ...]
     cached: bool = False
+    known: tuple[tuple[str, ...], ...] = ()
 
     def to(self, device: torch.device | str) -> "CaptionBatch":
         """Return the batch with its tensors on `device`."""
@@ -67,6 +71,7 @@ class CaptionBatch:
             labels=self.labels[rows],
             valid=self.valid[rows],
             references=tuple(self.references[b] for b in rows),
+            known=tuple(self.known[b] for b in rows) if self.known else (),
         )
 
     def with_captions(self, captions: Sequence[Sequence[int]], begin_id: int) -> "CaptionBatch":

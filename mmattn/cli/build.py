@@ -52,8 +52,8 @@ def build_model(config: DictConfig, data: SplitDataModule) -> nn.Module:
 def build_task(config: DictConfig, model: nn.Module, data: SplitDataModule) -> Task:
     """Build the task around the model; `compile` replaces the model's forward passes in place."""
     if config.compile:
-        for part in ("vision", "text"):
-            encoder = getattr(model, part)
+        for part in ("vision", "text", "text_encoder"):
+            encoder = getattr(model, part, None)
             if encoder is not None:
                 encoder.compile()
     make = build(config.task, "task")

@@ -37,11 +37,15 @@ def keyed_rng() -> Iterator[Callable[[int], object]]:
 
 @dataclass(frozen=True)
 class Sample:
-    """An image ready for the model, float [3, height, width], its name and its captions."""
+    """An image ready for the model, float [3, height, width], its name and its captions.
+
+    `known` are all that it has, where `captions` were drawn from them; else it is empty.
+    """
 
     key: str
     image: Tensor
     captions: tuple[str, ...]
+    known: tuple[str, ...] = ()
 
 
 @runtime_checkable
@@ -157,12 +161,12 @@ class SampleReader(KeyedReader):
         """Return one image with its captions."""
         index, image = self.readable(index, self.dataset.image)
         key = self.dataset.key(index)
-        captions = self.dataset.captions(index)
+        captions, known = self.dataset.captions(index), ()
         if self.captions_per_image is not None:
             reseed(stable_hash(self.seed, epoch, key, "captions"))
-            captions = draw(captions, self.captions_per_image)
+            captions, known = draw(captions, self.captions_per_image), captions
         reseed(stable_hash(self.seed, epoch, key, "image"))
-        return Sample(key, self.transform(image), captions)
+        return Sample(key, self.transform(image), captions, known)
 
 
 def checked_number(key: str, number: int | None) -> int | None:

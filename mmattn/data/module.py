@@ -51,8 +51,9 @@ class CaptionDataModule(SplitDataModule[Splits]):
         return self._tokenizer
 
     def model_settings(self) -> dict[str, Any]:
-        """Return what a captioner's settings take from the data, by their keys."""
-        return {"text.vocab_size": self.tokenizer.vocab_size}
+        """Return what the settings of a captioner or joint model take from the data, by key."""
+        size = self.tokenizer.vocab_size
+        return {"text.vocab_size": size, "text_encoder.vocab_size": size}
 
     def task_settings(self) -> dict[str, Any]:
         """Return what the task takes from the data."""
@@ -100,6 +101,7 @@ class CaptionDataModule(SplitDataModule[Splits]):
             labels=labels,
             valid=labels != IGNORE,
             references=tuple(sample.captions for sample in samples),
+            known=tuple(sample.known or sample.captions for sample in samples),
             cached=self.cached,
         )
 

@@ -92,12 +92,12 @@ class CaptioningTask(Task):
 
     def validation_step(self, batch: CaptionBatch, batch_idx: int) -> None:
         """Measure loss and token accuracy, and caption the batch greedily."""
-        self._evaluate(batch, "val", self.val_scores)
+        self.measure_captions(self.encode(batch), batch, "val", self.val_scores)
 
     def test_step(self, batch: CaptionBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Do the same on the test set `test_names[dataloader_idx]`."""
-        scores = self.test_scores[dataloader_idx]
-        self._evaluate(batch, self.test_prefix(dataloader_idx), scores)
+        scores, prefix = self.test_scores[dataloader_idx], self.test_prefix(dataloader_idx)
+        self.measure_captions(self.encode(batch), batch, prefix, scores)
 
     def on_validation_epoch_end(self) -> None:
         """Log the caption scores of the validation set."""
@@ -114,8 +114,10 @@ class CaptioningTask(Task):
         limits = Limits(tokenizer.begin_id, tokenizer.end_id, self.max_length)
         return Greedy()(self.model, image, limits)
 
-    def _evaluate(self, batch: CaptionBatch, prefix: str, scores: CaptionScores) -> None:
-        image = self.encode(batch)
+    def measure_captions(
+        self, image: ImageTokens, batch: CaptionBatch, prefix: str, scores: CaptionScores
+    ) -> None:
+        """Log loss and token accuracy of encoded images, caption them, and add to the scores."""
         logits, targets = self.token_losses(image, batch)
         accuracy = (logits.argmax(-1) == targets).float().mean()
         metrics = {

@@ -31,7 +31,8 @@ GROUPS = sorted(
 
 @pytest.mark.parametrize(("group", "option"), GROUPS)
 def test_every_option_composes_and_resolves(group, option):
-    needed = ["model=classifier"] if group == "model/fusion" else []
+    models = {"model/fusion": ["model=classifier"], "model/text_encoder": ["model=joint"]}
+    needed = models.get(group, [])
     config = composed(*needed, f"{'+' * (group == 'local')}{group}={option}")
     OmegaConf.to_container(config, resolve=True)
 
