@@ -19,8 +19,7 @@ from mmattn.vision import VisionTransformer, pool
 
 MATCH = "match"  # the head that says whether they belong together
 NO, YES = 0, 1  # its classes
-# What similarities are multiplied by at most (Radford et al. 2021, section 2.5), as its logarithm.
-STEEPEST = math.log(100.0)
+STEEPEST = 100.0  # what similarities are multiplied by at most (Radford et al. 2021, section 2.5)
 
 
 class JointModel(Captioner):
@@ -105,12 +104,15 @@ class JointModel(Captioner):
     @property
     def scale(self) -> Float[Tensor, ""]:
         """What similarities are multiplied by before they are compared, one over a temperature."""
-        return self.log_scale.clamp(max=STEEPEST).exp()
+        return self.log_scale.exp()
 
     @torch.no_grad()
     def limit_scale(self) -> None:
-        """Take back what the scale has learned beyond its limit, from where no gradient leads."""
-        self.log_scale.clamp_(max=STEEPEST)
+        """Take back what the scale has learned beyond its limit; for before every training step.
+
+        A limit inside `scale` would have no gradient beyond it, and the scale could not come back.
+        """
+        self.log_scale.clamp_(max=math.log(STEEPEST))
 
     def train(self, mode: bool = True) -> "JointModel":
         """Switch between training and evaluation, the classifier of pairs included."""

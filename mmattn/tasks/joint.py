@@ -56,7 +56,7 @@ class JointTask(CaptioningTask):
         "val/text_to_image_recall_1",
         "val/match_accuracy",
     )
-    model: JointModel
+    model: JointModel  # type: ignore[assignment]
 
     def __init__(
         self,
