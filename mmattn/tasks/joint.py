@@ -41,6 +41,8 @@ class JointTask(CaptioningTask):
         contrastive: weight of the contrastive loss, over the batches of all ranks together.
         matching: weight of the matching loss, with negatives of this rank's batch.
         contrastive_loss: "softmax" (CLIP) or "sigmoid" (SigLIP).
+        hard_negatives: the share of the matching loss's negatives that are drawn the more often the
+            more similar they are; the others are drawn evenly.
         rerank: how many candidates the matcher puts in order where retrieval is measured; 0 does
             not measure that.
         foil_seed: of the choice of foils, which is the same in every run and epoch.
@@ -70,6 +72,7 @@ class JointTask(CaptioningTask):
         contrastive: float = 1.0,
         matching: float = 1.0,
         contrastive_loss: str = "softmax",
+        hard_negatives: float = 0.5,
         rerank: int = 0,
         foil_seed: int = 0,
         test_names: Sequence[str] = ("",),
@@ -91,7 +94,10 @@ class JointTask(CaptioningTask):
             meteor=meteor,
         )
         self.weights = {"caption": captioning, "contrastive": contrastive, "matching": matching}
-        self.contrastive_loss, self.rerank, self.foil_seed = contrastive_loss, rerank, foil_seed
+        self.contrastive_loss, self.hard_negatives = contrastive_loss, hard_negatives
+        self.rerank, self.foil_seed = rerank, foil_seed
+        if not 0 <= hard_negatives <= 1:
+            raise ConfigError(f"task.hard_negatives={hard_negatives} is a share, from 0 to 1")
         check_options(model, self.weights, contrastive_loss, rerank)
         for part in idle_parts(model, self.weights):
             part.requires_grad_(False)
@@ -163,7 +169,8 @@ class JointTask(CaptioningTask):
             )
             similarity = (model.scale * images @ embedded.T).detach()
         if self.weights["matching"]:
-            pairs = matching_pairs(similarity, belong(known, numbers), texts.owner)
+            positive = belong(known, numbers)
+            pairs = matching_pairs(similarity, positive, texts.owner, self.hard_negatives)
             answer = model.match(
                 image, pairs.images, texts.hidden[pairs.texts], texts.valid[pairs.texts]
             )

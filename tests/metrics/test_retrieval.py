@@ -139,3 +139,50 @@ def test_nan_is_refused_and_does_not_look_perfect():
 def test_a_similarity_of_minus_infinity_is_the_least():
     similarity = torch.tensor([[1.0, -math.inf], [-math.inf, 1.0]])
     assert retrieval_scores(similarity, torch.tensor([0, 1]), (1,))["text_to_image_recall_1"] == 1
+
+
+@st.composite
+def repeated(draw):
+    similarity, owners = draw(problems())
+    says = st.lists(st.integers(0, 3), min_size=len(owners), max_size=len(owners))
+    return similarity, owners, draw(says)
+
+
+def slow_ranks(similarity, owners, says):
+    """Plain Python, where what says the same belongs to the same images."""
+    images, texts = range(len(similarity)), range(len(owners))
+    pairs = {(owners[t], says[t]) for t in texts}
+    of_images, of_texts = [], []
+    for i in images:
+        own = [t for t in texts if (i, says[t]) in pairs]
+        if own:
+            best = max(similarity[i][t] for t in own)
+            ahead = [t for t in texts if t not in own and similarity[i][t] >= best]
+            of_images.append(1 + len(ahead))
+    for t in texts:
+        own = [i for i in images if (i, says[t]) in pairs]
+        best = max(similarity[i][t] for i in own)
+        of_texts.append(1 + sum(i not in own and similarity[i][t] >= best for i in images))
+    return of_images, of_texts
+
+
+@given(repeated())
+def test_what_says_the_same_belongs_to_the_same_images(problem):
+    similarity, owners, says = problem
+    found = retrieval_scores(
+        torch.tensor(similarity).float(), torch.tensor(owners), (1, 3), torch.tensor(says) * 7
+    )
+    ways = ("image_to_text", "text_to_image")
+    for way, ranks in zip(ways, slow_ranks(similarity, owners, says), strict=True):
+        for k in (1, 3):
+            share = sum(rank <= k for rank in ranks) / len(ranks)
+            assert found[f"{way}_recall_{k}"] == pytest.approx(share)
+
+
+@pytest.mark.parametrize("block", [1, 4, 1024])
+def test_equal_texts_in_blocks_are_as_in_the_matrix(block):
+    image, text, owner = embedded(2)
+    says = torch.arange(29) // 2
+    expected = retrieval_scores(image.double() @ text.double().T, owner, same=says)
+    assert recall_at_k(image, text, owner, block=block, same=says) == expected
+    assert expected != recall_at_k(image, text, owner)

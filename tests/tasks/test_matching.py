@@ -22,15 +22,15 @@ def batches(draw_from):
         )
     )
     positive[torch.tensor(owner), torch.arange(len(owner))] = True
-    return positive, torch.tensor(owner), draw_from(st.booleans())
+    return positive, torch.tensor(owner), draw_from(st.sampled_from([None, 0.0, 0.5, 1.0]))
 
 
 @given(batches(), st.integers(0, 5))
 def test_false_pairs_are_never_true_and_true_ones_are_ones_own(batch, seed):
-    positive, owner, drawn_by_similarity = batch
+    positive, owner, hard = batch
     torch.manual_seed(seed)
-    similarity = 30 * torch.randn(positive.shape) if drawn_by_similarity else None
-    pairs = matching_pairs(similarity, positive, owner)
+    similarity = None if hard is None else 30 * torch.randn(positive.shape)
+    pairs = matching_pairs(similarity, positive, owner, hard or 0.0)
     for image, text, target in zip(*(each.tolist() for each in pairs), strict=True):
         assert owner[text] == image if target else not positive[image, text]
     # One true pair for each image with a text, and one false one wherever there is any.
@@ -41,14 +41,16 @@ def test_false_pairs_are_never_true_and_true_ones_are_ones_own(batch, seed):
     assert (pairs.target == 0).sum() == expected
 
 
-def test_what_is_more_similar_is_drawn_more_often():
+@pytest.mark.parametrize("hard", [0.0, 0.5, 1.0])
+def test_what_is_more_similar_is_drawn_more_often(hard):
     torch.manual_seed(0)
     scores = torch.tensor([[2.0, 1.0, 9.0, 0.0]]).expand(20000, -1)
     allowed = torch.tensor([[True, True, False, True]]).expand(20000, -1)
-    queries, drawn = draw(scores, allowed)
+    queries, drawn = draw(scores, allowed, hard)
     assert queries.tolist() == list(range(20000))
     found = drawn.bincount(minlength=4) / 20000
-    expected = torch.tensor([2.0, 1.0, -torch.inf, 0.0]).softmax(0)
+    by_score = torch.tensor([2.0, 1.0, -torch.inf, 0.0]).softmax(0)
+    expected = hard * by_score + (1 - hard) * torch.tensor([1.0, 1.0, 0.0, 1.0]) / 3
     torch.testing.assert_close(found, expected, rtol=0, atol=0.015)
 
 
