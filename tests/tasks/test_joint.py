@@ -1,9 +1,11 @@
 """The joint task: three losses from one encoding, and figures over whole sets."""
 
 import copy
+import os
 from functools import partial
 from types import SimpleNamespace
 
+import lightning as L
 import pytest
 import torch
 
@@ -373,3 +375,40 @@ def test_options_that_do_not_fit_are_refused(model, options, said):
     data = make_data()
     with pytest.raises(ConfigError, match=said):
         make_task(data, make_model(data, **model), **options)
+
+
+def on_two_ranks(rank, options):
+    """Train an epoch as one of two ranks; return the figures of its validation, and the weights."""
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "NODE_RANK": "0", "LOCAL_RANK": str(rank)}
+    data = make_data(batch_size=2, eval_batch_size=2)
+    task = make_task(data, **options)
+    parts = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+    trainer = L.Trainer(
+        **{"accelerator": "cpu", "strategy": "ddp", "devices": 2, "max_epochs": 1},
+        **{"use_distributed_sampler": False, "num_sanity_val_steps": 0},
+        **dict.fromkeys(parts, False),
+    )
+    trainer.fit(task, datamodule=data)
+    figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    return [figures, {name: value.tolist() for name, value in task.state_dict().items()}]
+
+
+@pytest.mark.parametrize("options", [{"rerank": 2}, {"matching": 0.0}, {"captioning": 0.0}])
+def test_two_ranks_learn_the_same_and_measure_what_one_does(
+    in_two_processes, make_trainer, options
+):
+    first, second = in_two_processes(on_two_ranks, [options, options])
+    assert first[1] == second[1]
+    data = make_data(eval_batch_size=9)
+    task = make_task(data, **options)
+    fresh = {name: value.tolist() for name, value in task.state_dict().items()}
+    assert first[1] != fresh
+    task.load_state_dict({name: torch.tensor(value) for name, value in first[1].items()})
+    trainer = make_trainer()
+    trainer.validate(task, datamodule=data, verbose=False)
+    alone = {n: float(v) for n, v in trainer.callback_metrics.items() if n.startswith("val/")}
+    # These are means over the ranks of what each batch has, and the others over the whole set.
+    by_batch = {"val/loss", "val/token_accuracy"}
+    assert len(alone) > 7
+    for name in alone.keys() - by_batch:
+        assert first[0][name] == second[0][name] == pytest.approx(alone[name], abs=1e-6), name
