@@ -1,12 +1,14 @@
 """The joint model: a captioner with two more heads, whose parts are each there once."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 from open_clip.loss import ClipLoss, SigLipLoss
 from torch.nn import functional as F
 
+from mmattn.backbones import TimmPatches
 from mmattn.batch import CaptionBatch, LabelBatch
 from mmattn.blocks import BlockOptions
 from mmattn.captioner import Captioner
@@ -127,6 +129,21 @@ def test_it_captions_as_the_captioner_of_its_parts():
     batch = caption_batch(images())
     connected = model.connect(model.see(batch))
     torch.testing.assert_close(connected.tokens, model.encode_batch(batch).tokens)
+
+
+def test_cached_features_give_what_their_pictures_do():
+    torch.manual_seed(0)
+    patches = TimmPatches("mobilenetv2_035", 16, (64, 64), frozen=True)
+    _, text, encoder = parts()
+    vision = VisionTransformer((64, 64), patches, 1, BLOCK)
+    model = JointModel(vision, text, text_encoder=encoder, embed_dim=6).eval()
+    pictures = torch.randn(2, 3, 64, 64)
+    cached = replace(caption_batch(patches.features(pictures)), cached=True)
+    with torch.no_grad():
+        found, expected = model.see(cached), model.see(caption_batch(pictures))
+        torch.testing.assert_close(found.tokens, expected.tokens)
+        whole = model.encode_batch(cached).tokens
+        torch.testing.assert_close(model.connect(found).tokens, whole)
 
 
 def test_a_state_dict_holds_each_weight_once_and_restores_everything():
