@@ -67,8 +67,11 @@ def test_the_best_checkpoint_measures_what_the_run_did(run):
     task, data = captioning_run(found)
     assert isinstance(task.model, JointModel)
     trainer = Trainer(
-        **{"accelerator": "cpu", "logger": False, "enable_checkpointing": False},
-        **{"enable_progress_bar": False, "use_distributed_sampler": False},
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        use_distributed_sampler=False,
     )
     with torch.no_grad():
         trainer.test(task, datamodule=data, verbose=False)

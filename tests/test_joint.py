@@ -37,7 +37,7 @@ def parts(width=16, **options):
     return vision, text, encoder
 
 
-def make(fusion="cross", width=16, vision=None, **options):
+def make(fusion: str | None = "cross", width=16, vision=None, **options):
     torch.manual_seed(0)
     seeing, text, encoder = parts(width, **(vision or {}))
     fused = FUSIONS[fusion](8) if fusion else None
@@ -112,6 +112,7 @@ def test_the_contrastive_numbers_are_those_of_open_clip():
     image = model.image_embeddings(model.vision(images()))
     text = model.text_embeddings(model.read(tokens, valid), valid)[:B]
     scale, bias = model.scale, model.logit_bias
+    assert bias is not None
     scores = scale * image @ text.T
     answer = torch.arange(B)
     both = (F.cross_entropy(scores, answer) + F.cross_entropy(scores.T, answer)) / 2

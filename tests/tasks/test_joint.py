@@ -382,11 +382,17 @@ def on_two_ranks(rank, options):
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "NODE_RANK": "0", "LOCAL_RANK": str(rank)}
     data = make_data(batch_size=2, eval_batch_size=2)
     task = make_task(data, **options)
-    parts = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
     trainer = L.Trainer(
-        **{"accelerator": "cpu", "strategy": "ddp", "devices": 2, "max_epochs": 1},
-        **{"use_distributed_sampler": False, "num_sanity_val_steps": 0},
-        **dict.fromkeys(parts, False),
+        accelerator="cpu",
+        strategy="ddp",
+        devices=2,
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
     )
     trainer.fit(task, datamodule=data)
     figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
