@@ -1,6 +1,6 @@
 """A model's architecture as plain values, and back: what a model folder's config.json says."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from inspect import signature
 from typing import Any
 
@@ -19,6 +19,7 @@ from mmattn.fusion import (
     MergedFusion,
     PooledFusion,
 )
+from mmattn.joint import JointModel
 from mmattn.patches import ConvStem, LinearPatches, PatchEmbedding
 from mmattn.pooling import AttentionPooler
 from mmattn.text import TextTransformer
@@ -37,15 +38,23 @@ FUSIONS = {
 def describe(model: Captioner | Classifier) -> dict[str, Any]:
     """Return all that builds a model of the same architecture.
 
-    Of a captioner that is done by `construct`, of a classifier by `construct_classifier`.
+    Of a captioner that is done by `construct`, of a classifier by `construct_classifier`, of a
+    joint model by `construct_joint`.
 
     Raises:
         CheckpointError: for a part that is not this library's own, naming its class.
     """
     if isinstance(model, Classifier):
         check_own("classifier", model, Classifier)
-        fusion = None if model.fusion is None else described_fusion(model.fusion)
+        fusion = described_fusion(model.fusion)
         return {**described_encoders(model), "fusion": fusion, **model.settings()}
+    if isinstance(model, JointModel):
+        check_own("joint model", model, JointModel)
+        parts = {
+            "text_encoder": described_text("text_encoder", model.text_encoder),
+            "fusion": described_fusion(model.fusion),
+        }
+        return {**described_encoders(model), **parts, **model.settings()}
     check_own("captioner", model, Captioner)
     return described_encoders(model)
 
@@ -60,13 +69,20 @@ def described_encoders(model: Captioner | Classifier) -> dict[str, Any]:
         patches = {"kind": patches_kind(vision.patches), **values["vision"]["patches"]}
         values["vision"]["patches"] = patches
     if text is not None:
-        check_own("text", text, TextTransformer)
-        values["text"] = text.settings()
+        values["text"] = described_text("text", text)
     return values
 
 
-def described_fusion(fusion: Fusion) -> dict[str, Any]:
-    """Return a fusion as plain values. Raises CheckpointError for another's own."""
+def described_text(name: str, text: TextTransformer) -> dict[str, Any]:
+    """Return a text transformer as plain values. Raises CheckpointError for another's own."""
+    check_own(name, text, TextTransformer)
+    return text.settings()
+
+
+def described_fusion(fusion: Fusion | None) -> dict[str, Any] | None:
+    """Return a fusion as plain values, None for none. Raises CheckpointError for another's own."""
+    if fusion is None:
+        return None
     for kind, constructor in FUSIONS.items():
         if type(fusion) is constructor:
             return {"kind": kind, **fusion.settings()}
@@ -123,13 +139,37 @@ def construct_classifier(architecture: Mapping[str, Any]) -> Classifier:
     }
     values = dict(architecture)
     for name, built in build.items():
-        if name not in values:
-            raise CheckpointError(f"model has no section {name!r}")
-        if values[name] is not None:
-            values[name] = built(section(values, name, "model"))
+        values[name] = constructed_or_none(values, name, built)
     for name in ("heads", "may_miss"):
         values[name] = section(values, name, "model")
     return call(Classifier, values, "model")
+
+
+def construct_joint(architecture: Mapping[str, Any]) -> JointModel:
+    """Build a joint model from what `describe` returned, with random weights.
+
+    Raises:
+        CheckpointError: as `construct`.
+    """
+    values = dict(architecture)
+    values["vision"] = constructed_vision(section(values, "vision", "model"))
+    for name in ("text", "text_encoder"):
+        values[name] = constructed_text(section(values, name, "model"), name)
+    values["fusion"] = constructed_or_none(values, "fusion", constructed_fusion)
+    return call(JointModel, values, "model")
+
+
+def constructed_or_none(
+    architecture: Mapping[str, Any], name: str, build: Callable[[dict[str, Any]], Any]
+) -> Any:
+    """Build a part that a model may lack: None where its section says so.
+
+    Raises:
+        CheckpointError: where there is no such section, or the part cannot be built.
+    """
+    if name not in architecture:
+        raise CheckpointError(f"model has no section {name!r}")
+    return None if architecture[name] is None else build(section(architecture, name, "model"))
 
 
 def constructed_vision(vision: dict[str, Any]) -> VisionTransformer:
@@ -149,9 +189,9 @@ def constructed_vision(vision: dict[str, Any]) -> VisionTransformer:
     return call(VisionTransformer, {**vision, **built}, "vision")
 
 
-def constructed_text(text: dict[str, Any]) -> TextTransformer:
+def constructed_text(text: dict[str, Any], name: str = "text") -> TextTransformer:
     """Build a text transformer. Raises CheckpointError where that cannot be."""
-    return call(TextTransformer, {**text, "block": constructed_block(text, "text")}, "text")
+    return call(TextTransformer, {**text, "block": constructed_block(text, name)}, name)
 
 
 def constructed_fusion(fusion: dict[str, Any]) -> Fusion:

@@ -52,7 +52,7 @@ def bare(
     torch's random numbers go on as if it had not been built.
 
     Args:
-        build: `construct` or `construct_classifier` of `mmattn.architecture`.
+        build: `construct`, `construct_classifier` or `construct_joint` of `mmattn.architecture`.
         architecture: what `describe` of the same says.
         source: what to call it in messages.
 

@@ -16,7 +16,7 @@ class Bundle:
     """What the model folder of a captioner holds, and what reading another library's folder gives.
 
     Attributes:
-        model: the captioner, in evaluation mode.
+        model: the captioner, in evaluation mode; a `JointModel` also embeds and matches.
         tokenizer: of its captions; knows the ids of begin, end and padding.
         preprocessing: how a picture becomes the model's input.
         max_length: the longest caption in tokens, its end token included, its begin token not.

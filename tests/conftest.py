@@ -140,6 +140,41 @@ def make_classifier():
 
 
 @pytest.fixture(scope="session")
+def make_joint(make_captioner):
+    """Make a random joint model of pictures of 16 x 24 pixels, as a bundle.
+
+    It is `make_captioner`'s with a text encoder and, unless fusion=False, a fusion; options are
+    those of `JointModel`.
+    """
+    from dataclasses import replace
+
+    from mmattn.blocks import BlockOptions
+    from mmattn.fusion import CrossFusion
+    from mmattn.joint import JointModel
+    from mmattn.text import TextTransformer
+
+    def make(seed=0, fusion=True, length=12, **options):
+        bundle, block = make_captioner(seed), BlockOptions(heads=2)
+        size = bundle.tokenizer.vocab_size
+        options = {"embed_dim": 8, **options}
+        model = JointModel(
+            bundle.model.vision,
+            bundle.model.text,
+            text_encoder=TextTransformer(size, 12, 1, block, max_length=length, causal=False),
+            fusion=CrossFusion(12, 1, block) if fusion else None,
+            **options,
+        )
+        new = (name for name, _ in model.named_children() if name not in ("vision", "text"))
+        with torch.no_grad():
+            for name in new:  # words matter, and pictures to the fusion
+                for parameter in model.get_submodule(name).parameters():
+                    parameter.add_(torch.randn_like(parameter) * 0.3)
+        return replace(bundle, model=model.eval(), source="made by a test")
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def data_root() -> Path:
     """The folder of real data sets that the environment variable MMATTN_DATA names."""
     value = os.environ.get("MMATTN_DATA")

@@ -6,12 +6,14 @@ from typing import Any
 
 from mmattn.bundle import Bundle, ClassifierBundle
 from mmattn.data.preprocessing import Preprocessing
-from mmattn.model_folder import captioner_card, classifier_card
+from mmattn.model_folder import captioner_card, classifier_card, joint_card
 from mmattn.model_folder.card_parts import table
 from mmattn.model_folder.layout import CARD, CONFIG, FORMAT, MANIFEST, TOKENIZER, WEIGHTS
 
 # Of a run's figures, those of the weights that it ends with.
 TESTED = ("test/", "attention/")
+# What a model is for, as config.json names it -> the module that knows what its card says.
+CARDS = {"caption": captioner_card, "classify": classifier_card, "joint": joint_card}
 
 
 def model_card(
@@ -24,7 +26,7 @@ def model_card(
         config: the content of its config.json.
         results: measured figures by name; none leaves their section out.
     """
-    of: Any = captioner_card if isinstance(bundle, Bundle) else classifier_card
+    of: Any = CARDS[config["task"]]
     prepared = bundle.preprocessing
     head = front_matter(of.pipeline(bundle.model), of.TAGS)
     summary = f"{of.summary(bundle)}\n{origin(bundle.source)}"

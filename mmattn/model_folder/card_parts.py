@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import nn
 
+from mmattn.architecture import FUSIONS
+from mmattn.fusion import Fusion
 from mmattn.text import TextTransformer
 from mmattn.vision import VisionTransformer
 
@@ -67,6 +69,13 @@ def text_rows(text: TextTransformer) -> list[Row]:
         ),
         ("output layer", f"width {text.dim} to {text.vocab_size:,} tokens", head),
     ]
+
+
+def fusion_row(fusion: Fusion) -> Row:
+    """Return the row of a fusion."""
+    kind = next(kind for kind, made in FUSIONS.items() if type(fusion) is made)
+    depth = several(fusion.settings()["depth"], "layer")
+    return ("fusion", f"{kind}, {depth} of width {fusion.dim}", count(fusion))
 
 
 def size_of(model: nn.Module) -> str:

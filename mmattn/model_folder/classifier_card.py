@@ -3,10 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mmattn.architecture import FUSIONS
 from mmattn.bundle import ClassifierBundle
 from mmattn.classifier import Classifier
-from mmattn.model_folder.card_parts import Row, count, several, size_of, text_rows, vision_rows
+from mmattn.model_folder.card_parts import (
+    Row,
+    count,
+    fusion_row,
+    several,
+    size_of,
+    text_rows,
+    vision_rows,
+)
 
 TAGS = ("mmattn", "classification", "attention-maps")
 SHOWN = 12  # classes of a head that a card lists
@@ -101,9 +108,7 @@ def rows(bundle: ClassifierBundle, config: Mapping[str, Any]) -> list[Row]:
         width = f"width {model.text.dim} to {model.dim}"
         found.append(("text bridge", width, count(model.text_bridge)))
     if model.fusion is not None:
-        kind = next(kind for kind, made in FUSIONS.items() if type(model.fusion) is made)
-        depth = several(model.fusion.settings()["depth"], "layer")
-        found.append(("fusion", f"{kind}, {depth} of width {model.dim}", count(model.fusion)))
+        found.append(fusion_row(model.fusion))
     classes = ", ".join(str(number) for number in model.settings()["heads"].values())
     found.append(("heads", f"width {model.dim} to {classes} classes", count(model.heads)))
     return found

@@ -10,13 +10,18 @@ from mmattn.architecture import describe
 from mmattn.bundle import Bundle, ClassifierBundle
 from mmattn.data.preprocessing import Preprocessing
 from mmattn.errors import CheckpointError, ConfigError, one_line
-from mmattn.model_folder import captioner_config, classifier_config
+from mmattn.joint import JointModel
+from mmattn.model_folder import captioner_config, classifier_config, joint_config
 from mmattn.model_folder.layout import FORMAT, library_version
 from mmattn.model_folder.text_fits import shown
 from mmattn.model_folder.weights import DTYPES, MIXED
 
 # What a model is for -> the module that knows what only such models have.
-TASKS: dict[str, ModuleType] = {"caption": captioner_config, "classify": classifier_config}
+TASKS: dict[str, ModuleType] = {
+    "caption": captioner_config,
+    "classify": classifier_config,
+    "joint": joint_config,
+}
 KINDS: dict[str, tuple[type, ...]] = {
     "format": (int,),
     "mmattn": (str,),
@@ -48,7 +53,7 @@ def config_of(
         CheckpointError: for a model that plain values do not describe.
     """
     tokenizer, prepared = bundle.tokenizer, bundle.preprocessing
-    task = "caption" if isinstance(bundle, Bundle) else "classify"
+    task = task_of(bundle)
     texts = None
     if tokenizer is not None:
         texts = {"vocab_size": tokenizer.vocab_size, **tokenizer.special._asdict()}
@@ -70,6 +75,13 @@ def config_of(
         raise CheckpointError(f"the model's settings are not plain values: {error}") from error
     check_config(plain, "the model's settings")
     return plain
+
+
+def task_of(bundle: Bundle | ClassifierBundle) -> str:
+    """Return what a bundle's model is for, one of `TASKS`."""
+    if isinstance(bundle, ClassifierBundle):
+        return "classify"
+    return "joint" if isinstance(bundle.model, JointModel) else "caption"
 
 
 def config_json(config: Mapping[str, Any]) -> bytes:

@@ -12,7 +12,7 @@ Names that begin with a dot (`.git`, `.gitattributes`) are other programs' and n
 
 from importlib.metadata import PackageNotFoundError, version
 
-FORMAT = 2  # 1 knew captioners only
+FORMAT = 2  # 1 knew captioners only, and neither classifiers nor joint models
 WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
 CARD, MANIFEST = "README.md", "manifest.json"
 VOUCHED = (CONFIG, TOKENIZER, WEIGHTS)

@@ -15,7 +15,10 @@ Migration = Callable[[Config, State], tuple[Config, State]]
 
 
 def captioner_as_it_was(config: Config, state: State) -> tuple[Config, State]:
-    """Return both unchanged: format 2 also holds classifiers, and says of captioners the same."""
+    """Return both unchanged: format 2 says of captioners the same.
+
+    What is new in it are classifiers and joint models.
+    """
     return config, state
 
 

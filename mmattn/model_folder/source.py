@@ -1,11 +1,14 @@
 """A model by whatever names it: a model folder, a run directory or an id of the hub."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from mmattn.bundle import Bundle, ClassifierBundle
+from mmattn.captioner import Captioner
 from mmattn.errors import ConfigError
+from mmattn.joint import JointModel
 from mmattn.model_folder.format import read_folder
 from mmattn.model_folder.hub import fetch, is_hub_id
 
@@ -42,14 +45,32 @@ def read_source(
 
 
 def captioner_of(found: Bundle | ClassifierBundle, source: str | Path, wanted: str) -> Bundle:
-    """Return a captioner. Raises ConfigError for a classifier, which `wanted` is not for."""
+    """Return a captioner, of a joint model that which is in it, for what knows no other models.
+
+    Raises:
+        ConfigError: for a classifier, which `wanted` is not for.
+    """
     if isinstance(found, Bundle):
-        return found
+        return replace(found, model=captioner_part(found.model))
     raise ConfigError(f"{source} is {in_words(found)}; {wanted} is for captioners")
+
+
+def captioner_part(model: Captioner) -> Captioner:
+    """Return the captioner in a joint model, made of the same parts; any other as it is."""
+    if not isinstance(model, JointModel):
+        return model
+    captioner = Captioner(model.vision, model.text)
+    captioner.bridge = model.bridge
+    return captioner.train(model.training)
 
 
 def in_words(bundle: Bundle | ClassifierBundle) -> str:
     """Return what a model is and which call it has."""
+    if isinstance(bundle, Bundle) and isinstance(bundle.model, JointModel):
+        return (
+            "a joint model, which has .caption(), .embed(), .retrieve() and .classify(labels=…), "
+            "`mmattn caption`, `mmattn retrieve` and `mmattn classify --labels`"
+        )
     if isinstance(bundle, Bundle):
         return "a captioner, which has .caption() and `mmattn caption`"
     heads = ", ".join(bundle.classes)

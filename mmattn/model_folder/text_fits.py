@@ -13,12 +13,8 @@ def check_text_fits(config: Mapping[str, Any], text: TextTransformer, source: st
 
     A vocabulary may be smaller than the model's: some are padded to a round number.
     """
-    longest, values = config["max_length"], config["tokenizer"]
-    if longest < 1 or (text.position == "learned" and longest > text.max_length):
-        raise CheckpointError(
-            f"{source}: max_length is {longest}, and the model has positions for "
-            f"{text.max_length} tokens"
-        )
+    check_length_fits(config, text, source)
+    values = config["tokenizer"]
     number = values.get("vocab_size")
     if type(number) is not int or number > text.vocab_size:
         raise CheckpointError(
@@ -28,6 +24,16 @@ def check_text_fits(config: Mapping[str, Any], text: TextTransformer, source: st
         number = values.get(role)
         if type(number) is not int or not 0 <= number < text.vocab_size:
             raise CheckpointError(f"{source}: tokenizer.{role} is {shown(number)}, no token's id")
+
+
+def check_length_fits(config: Mapping[str, Any], text: TextTransformer, source: str) -> None:
+    """Raise CheckpointError for texts that are longer than a model has positions for."""
+    longest = config["max_length"]
+    if longest < 1 or (text.position == "learned" and longest > text.max_length):
+        raise CheckpointError(
+            f"{source}: max_length is {longest}, and the model has positions for "
+            f"{text.max_length} tokens"
+        )
 
 
 def shown(value: Any) -> str:
