@@ -38,16 +38,20 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     return state
 
 
-def write_state_dict(state: dict[str, Tensor], path: Path) -> None:
+def write_state_dict(
+    state: dict[str, Tensor], path: Path, about: dict[str, str] | None = None
+) -> None:
     """Write a .safetensors file, as readable to others as any file that this process writes.
 
-    No two of the tensors may share memory. Raises OSError where the disk refuses; safetensors tells
-    of that in an error of its own.
+    No two of the tensors may share memory. `about` is the file's metadata. Raises OSError where the
+    disk refuses; safetensors tells of that in an error of its own.
     """
     path.touch()
     mode = path.stat().st_mode
     try:
-        save_file(state, path, metadata={"format": "pt"})  # which makes it its owner's only
+        save_file(
+            state, path, metadata=about or {"format": "pt"}
+        )  # which makes it its owner's only
     except SafetensorError as error:
         number = SYSTEM_ERROR.search(str(error))
         if number is None:

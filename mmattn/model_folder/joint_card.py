@@ -77,8 +77,9 @@ def rows(bundle: Bundle, config: Mapping[str, Any]) -> list[Row]:
         (f"text encoder: {part}", what, size) for part, what, size in text_rows(model.text_encoder)
     ]
     width = f"widths {model.vision.dim} and {model.text_encoder.dim} to {model.embed_dim}"
+    numbers = 1 + (model.logit_bias is not None)  # the temperature, and what may be added
     projections = count(model.image_projection) + count(model.text_projection)
-    found.append(("embeddings", f"{width}, and their temperature", projections + 1))
+    found.append(("embeddings", f"{width}, and their temperature", projections + numbers))
     if model.fusion is not None:
         bridges = count(model.image_bridge) + count(model.text_bridge)
         found.append(("bridges to the fusion", f"width {model.fusion.dim}", bridges))

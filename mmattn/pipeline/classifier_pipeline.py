@@ -5,17 +5,18 @@ from difflib import get_close_matches
 from typing import Any, NoReturn
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from mmattn.bundle import ClassifierBundle
 from mmattn.data.images import MAX_PIXELS
 from mmattn.errors import ConfigError
 from mmattn.model_folder.source import in_words
 from mmattn.pipeline.classification import Classification, Text
+from mmattn.pipeline.collected import check_sizes, collected
 from mmattn.pipeline.labeller import Labeller
 from mmattn.pipeline.loaded import Loaded
 from mmattn.pipeline.monte_carlo import MonteCarlo
-from mmattn.pipeline.pictures import Unreadable
-from mmattn.pipeline.progress import shown
 from mmattn.pipeline.questions import (
     Group,
     Question,
@@ -94,21 +95,36 @@ class ClassifierPipeline(Loaded[ClassifierBundle]):
                 several passes of a model without dropout.
             DataError: for a text that is too long, and for the first picture that cannot be read.
         """
-        if batch_size < 1 or threads < 1:
-            raise ConfigError(f"batch_size={batch_size}, threads={threads}: give 1 or more of each")
+        check_sizes(batch_size, threads)
         settings = {"attention": attention, "passes": passes, "seed": seed, "at_least": at_least}
         labeller = self.labeller(heads, top=top, **settings)
         asked = self.questions(images, texts, truncate=truncate, max_pixels=max_pixels)
         results = labeller.results(asked, batch_size=batch_size, threads=threads)
-        told = []
-        bar = shown(results, len(asked), progress=progress, few=batch_size, doing="classifying")
-        for result in bar:
-            if isinstance(result, Unreadable):
-                bar.close()
-                results.close()
-                raise result.error
-            told.append(result)
-        return told
+        settings = {"progress": progress, "few": batch_size, "doing": "classifying"}
+        return collected(results, len(asked), **settings)
+
+    def embed(
+        self,
+        images: Any = None,
+        texts: Any = None,
+        *,
+        batch_size: int = 8,
+        threads: int = 2,
+        progress: bool | None = None,
+        truncate: bool = False,
+        max_pixels: int = MAX_PIXELS,
+    ) -> Float[Tensor, "N D"]:
+        """Return the vector of each input that all heads read: to probe, or to find its like.
+
+        Images and texts are one input where both are given, as of `classify`, whose arguments and
+        errors these are. The vectors are of any length; float32, on the CPU.
+        """
+        check_sizes(batch_size, threads)
+        asked = self.questions(images, texts, truncate=truncate, max_pixels=max_pixels)
+        results = self.own_labeller().vectors(asked, batch_size=batch_size, threads=threads)
+        settings = {"progress": progress, "few": batch_size, "doing": "embedding"}
+        vectors = collected(results, len(asked), **settings)
+        return torch.stack(vectors) if vectors else torch.empty(0, self.model.dim)
 
     def questions(
         self,
@@ -120,7 +136,7 @@ class ClassifierPipeline(Loaded[ClassifierBundle]):
     ) -> list[Question]:
         """Return the inputs that images and texts mean; arguments and errors as of `classify`."""
         if images is None and texts is None:
-            raise ConfigError("there is nothing to classify: give images, texts, or both")
+            raise ConfigError("there is nothing to read: give images, texts, or both")
         groups = None
         if images is not None:
             groups = picture_groups(images, self.model.images, max_pixels)

@@ -142,6 +142,10 @@ class ClassifierEnsemble(ClassifierPipeline):
         self.device = self.members[0].device
         return self
 
+    def embed(self, *inputs: Any, **settings: Any) -> NoReturn:
+        """Raise ConfigError: each member has vectors of its own."""
+        raise ConfigError("an ensemble has no vectors of its own: embed with one of its members")
+
     def save(self, folder: str | Path, **settings: Any) -> NoReturn:
         """Raise ConfigError: the folders of its members are what an ensemble is made of."""
         raise ConfigError("an ensemble has no folder of its own: save each of its members")

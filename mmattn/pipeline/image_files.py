@@ -4,10 +4,12 @@ import glob
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from mmattn.data.folder import SUFFIXES
-from mmattn.errors import DataError
+from mmattn.errors import ConfigError, DataError
 
 WILDCARDS = "*?["
 
@@ -34,6 +36,19 @@ def image_files(given: str | Path) -> list[Path]:
     except OSError:  # a name too long, a folder above that may not be looked into
         pass
     return [path]  # also where there is no such file, as reading it will say
+
+
+def files_only(images: Any) -> list[Path]:
+    """Return the files that paths, folders and patterns mean, for what no other images will do.
+
+    Raises:
+        ConfigError: for images that are no files.
+        DataError: as `image_files`.
+    """
+    given = [images] if isinstance(images, (str, PathLike)) else list(images)
+    if not all(isinstance(one, (str, PathLike)) for one in given):
+        raise ConfigError("an index on disk is of files: give paths, folders or patterns")
+    return [path for one in given for path in image_files(os.fsdecode(one))]
 
 
 def named_file(given: str | Path) -> list[Path]:

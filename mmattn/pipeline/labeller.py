@@ -1,9 +1,9 @@
 """Telling the classes of many inputs, batch after batch."""
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -19,7 +19,7 @@ from mmattn.pipeline.finite import check_finite
 from mmattn.pipeline.label_batch import Prepared, label_batch
 from mmattn.pipeline.monte_carlo import AT_ONCE, MonteCarlo
 from mmattn.pipeline.pictures import Picture, Unreadable, grey_picture
-from mmattn.pipeline.prefetch import Prefetched, Ready, batched, ready
+from mmattn.pipeline.prefetch import Ready, ahead_of, computed
 from mmattn.pipeline.preparation import Preparation
 from mmattn.pipeline.questions import Question
 from mmattn.pipeline.verdict import Opinion, Verdict
@@ -56,28 +56,19 @@ class Labeller:
             batch_size: inputs computed at once.
             threads: how many read pictures while the model is busy.
         """
-        with closing(self.batches(questions, batch_size=batch_size, threads=threads)) as stream:
-            for batch in stream:
-                yield from self.tell(batch)
+        return self._each(questions, self.told, batch_size=batch_size, threads=threads)
 
     def opinions(
         self, questions: Iterable[Question], *, batch_size: int, threads: int
     ) -> Generator[Opinion | Unreadable, None, None]:
         """Yield what is thought of each input, for an ensemble; arguments as of `results`."""
-        with closing(self.batches(questions, batch_size=batch_size, threads=threads)) as stream:
-            for batch in stream:
-                asked = [one.prepared for one in batch if isinstance(one, Ready)]
-                found = iter(self.think(asked, self.batch(asked)) if asked else [])
-                yield from (next(found) if isinstance(one, Ready) else one for one in batch)
+        return self._each(questions, self.thought, batch_size=batch_size, threads=threads)
 
-    def batches(
+    def vectors(
         self, questions: Iterable[Question], *, batch_size: int, threads: int
-    ) -> Generator[list[Prefetched], None, None]:
-        """Yield inputs with their pictures read and prepared, some at a time."""
-        ahead = 2 * batch_size + threads
-        prepare = self.preparing(ahead)
-        with closing(ready(questions, prepare, threads=threads, ahead=ahead)) as stream:
-            yield from batched(stream, batch_size)
+    ) -> Generator[Float[Tensor, "D"] | Unreadable, None, None]:
+        """Yield the vector of each input that all heads read; arguments as of `results`."""
+        return self._each(questions, self.fused, batch_size=batch_size, threads=threads)
 
     def trial(self, size: int) -> None:
         """Classify a batch of different grey pictures with the longest text."""
@@ -109,11 +100,9 @@ class Labeller:
 
         return prepare
 
-    def tell(self, batch: Sequence[Prefetched]) -> list[Classification | Unreadable]:
-        """Return what becomes of a batch's inputs, in their order."""
-        asked = [one.prepared for one in batch if isinstance(one, Ready)]
-        told = iter(self.classifications(asked) if asked else [])
-        return [next(told) if isinstance(one, Ready) else one for one in batch]
+    def told(self, batch: Sequence[Ready]) -> list[Classification]:
+        """Return what is said of the inputs of a batch."""
+        return self.classifications([one.prepared for one in batch])
 
     def classifications(self, asked: Sequence[Prepared]) -> list[Classification]:
         """Return what is said of the inputs of a batch.
@@ -131,6 +120,11 @@ class Labeller:
             for one, record in zip(said, argued, strict=True)
         ]
 
+    def thought(self, batch: Sequence[Ready]) -> list[Opinion]:
+        """Return what is thought of the inputs of a batch."""
+        asked = [one.prepared for one in batch]
+        return self.think(asked, self.batch(asked))
+
     @torch.no_grad()
     def think(self, asked: Sequence[Prepared], batch: LabelBatch) -> list[Opinion]:
         """Return what the model thinks of the inputs of a batch, in one pass or in several."""
@@ -147,6 +141,18 @@ class Labeller:
         copies = min(self.dropout.passes, AT_ONCE)
         ((_, batch),) = single_examples(self.batch([one] * copies), copies)
         return self.shares(self.dropout.scores(self.bundle.model, batch, one.question.place))
+
+    @torch.no_grad()
+    def fused(self, batch: Sequence[Ready]) -> Float[Tensor, "B D"]:
+        """Return the vectors of a batch's inputs that all heads read, on the CPU.
+
+        Raises:
+            ConfigError: as `classifications`.
+        """
+        model = self.bundle.model
+        found = model.fuse(self.batch([one.prepared for one in batch])).summary
+        check_finite(model, found)
+        return found.float().cpu()
 
     def batch(self, asked: Sequence[Prepared]) -> LabelBatch:
         """Return some inputs as the model gets them, on its device and in its type."""
@@ -173,3 +179,12 @@ class Labeller:
         scores = scores.float().cpu() / self.bundle.temperature.get(head, 1.0)
         kind = self.bundle.classes[head].kind
         return scores.sigmoid() if kind in ("multi", "soft") else scores.softmax(-1)
+
+    def _each(
+        self,
+        questions: Iterable[Question],
+        compute: Callable[[Sequence[Ready]], Iterable[Any]],
+        **sizes: int,
+    ) -> Generator[Any, None, None]:
+        """Yield what is computed of each input, see `computed`."""
+        return computed(questions, self.preparing(ahead_of(**sizes)), compute, **sizes)

@@ -8,10 +8,12 @@ import torch
 
 from mmattn.bundle import Bundle
 from mmattn.errors import ConfigError
+from mmattn.joint import JointModel
 from mmattn.model_folder.source import in_words, read_source
 from mmattn.pipeline.classifier_pipeline import ClassifierPipeline
 from mmattn.pipeline.device import named_device
 from mmattn.pipeline.ensemble import ClassifierEnsemble
+from mmattn.pipeline.joint_pipeline import JointPipeline
 from mmattn.pipeline.pipeline import Pipeline
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -25,7 +27,9 @@ def load(
     revision: str | None = None,
     token: str | None = None,
 ) -> Pipeline | ClassifierPipeline:
-    """Load a captioner, which has `caption`, or a classifier, which has `classify`.
+    """Load a captioner, which has `caption`, a classifier, which has `classify`, or a joint model.
+
+    A joint model is a captioner that has `embed`, `match`, `classify` and `retrieve`, too.
 
     Args:
         source: a model folder (RUN/model), a run directory, or `name/name` on the Hugging Face hub
@@ -46,7 +50,8 @@ def load(
     place, kind = named_device(device), known_dtype(dtype)
     bundle = read_source(source, revision=revision, token=token, dtype=kind)
     if isinstance(bundle, Bundle):
-        return Pipeline(bundle, place)
+        joint = isinstance(bundle.model, JointModel)
+        return JointPipeline(bundle, place) if joint else Pipeline(bundle, place)
     return ClassifierPipeline(bundle, place)
 
 
@@ -60,6 +65,21 @@ def load_captioner(source: str | Path, wanted: str, **settings: Any) -> Pipeline
     if isinstance(found, Pipeline):
         return found
     raise ConfigError(f"{source} is {in_words(found.bundle)}; {wanted} is for captioners")
+
+
+def load_joint(source: str | Path, wanted: str, **settings: Any) -> JointPipeline:
+    """Load a joint model; settings, and what else it raises, are those of `load`.
+
+    Raises:
+        ConfigError: for any other, which `wanted` is not for.
+    """
+    found = load(source, **settings)
+    if isinstance(found, JointPipeline):
+        return found
+    raise ConfigError(
+        f"{source} is {in_words(found.bundle)}; {wanted} is for joint models, which embed images "
+        "and texts (mmattn train task=joint)"
+    )
 
 
 def load_classifier(

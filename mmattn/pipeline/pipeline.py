@@ -3,10 +3,11 @@
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from difflib import get_close_matches
-from os import PathLike
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from mmattn.bundle import Bundle
 from mmattn.data.images import MAX_PIXELS
@@ -17,6 +18,8 @@ from mmattn.errors import ConfigError
 from mmattn.model_folder.source import in_words
 from mmattn.pipeline.attention import AttentionChoice
 from mmattn.pipeline.caption import Caption
+from mmattn.pipeline.collected import check_sizes, collected, counted
+from mmattn.pipeline.embedder import ImageEmbedder
 from mmattn.pipeline.loaded import Loaded
 from mmattn.pipeline.pictures import Unreadable, pictures
 from mmattn.pipeline.preparation import Preparation
@@ -84,12 +87,34 @@ class Pipeline(Loaded[Bundle]):
                 vocabulary does not have.
         """
         settings = {"attention": attention, "batch_size": batch_size, "threads": threads}
-        total = None
-        if isinstance(images, (str, PathLike, list, tuple)):
-            images = list(pictures(images, max_pixels=max_pixels))
-            total = len(images)
-        found = self.stream(images, max_pixels=max_pixels, **settings, **options)
+        seen, total = counted(images, max_pixels)
+        found = self.stream(seen, max_pixels=max_pixels, **settings, **options)
         return list(shown(found, total, progress=progress, few=batch_size))
+
+    def embed(
+        self,
+        images: Any,
+        *,
+        batch_size: int = 8,
+        progress: bool | None = None,
+        max_pixels: int = MAX_PIXELS,
+        threads: int = 2,
+    ) -> Float[Tensor, "N D"]:
+        """Return what the image encoder makes of pictures: a vector each, to probe or to compare.
+
+        The mean of the patches' tokens, of the encoder's width and of any length; float32, on the
+        CPU. Arguments and errors are as of `caption`.
+        """
+        check_sizes(batch_size, threads)
+        embedder = self.embedder()
+        found, total = counted(images, max_pixels)
+        results = embedder.results(found, batch_size=batch_size, threads=threads)
+        vectors = collected(results, total, progress=progress, few=batch_size, doing="embedding")
+        return torch.stack(vectors) if vectors else torch.empty(0, embedder.width)
+
+    def embedder(self) -> ImageEmbedder:
+        """Return what makes vectors of pictures."""
+        return ImageEmbedder(self.model, self.bundle.preprocessing)
 
     def stream(self, images: Any, **settings: Any) -> Iterator[Caption]:
         """Yield the caption of each picture when it is there; arguments as of `results`.
@@ -115,8 +140,7 @@ class Pipeline(Loaded[Bundle]):
             ConfigError: for options that do not exist or exclude each other, before any picture is
                 read.
         """
-        if batch_size < 1 or threads < 1:
-            raise ConfigError(f"batch_size={batch_size}, threads={threads}: give 1 or more of each")
+        check_sizes(batch_size, threads)
         writer = self.writer(attention, **options)
         found = pictures(images, max_pixels=max_pixels)
         return writer.results(found, batch_size=batch_size, threads=threads)
@@ -156,7 +180,7 @@ class Pipeline(Loaded[Bundle]):
                 "tokens, the end token included"
             )
 
-    def classify(self, *inputs: Any, **settings: Any) -> NoReturn:
+    def classify(self, *inputs: Any, **settings: Any) -> Any:
         """Raise ConfigError: a captioner gives no classes."""
         raise ConfigError(f"this model is {in_words(self.bundle)}")
 

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from itertools import islice
 from threading import Barrier
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
@@ -82,6 +83,38 @@ def ready(
             yield done.result()
     finally:  # also where the reader goes away, or Ctrl-C comes
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def computed(
+    pictures: Iterable[W],
+    prepare: Callable[[W], Any],
+    compute: Callable[[list[Ready]], Iterable[Any]],
+    *,
+    batch_size: int,
+    threads: int,
+) -> Generator[Any, None, None]:
+    """Yield the result of each picture, or an `Unreadable`, in their order.
+
+    Only a few pictures are held at a time.
+
+    Args:
+        pictures: what to read.
+        prepare: reads one, see `ready`.
+        compute: makes of the readable pictures of a batch as many results.
+        batch_size: pictures computed at once.
+        threads: how many read pictures while the model is busy.
+    """
+    ahead = ahead_of(batch_size, threads)
+    with closing(ready(pictures, prepare, threads=threads, ahead=ahead)) as stream:
+        for batch in batched(stream, batch_size):
+            readable = [one for one in batch if isinstance(one, Ready)]
+            results = iter(compute(readable) if readable else [])
+            yield from (next(results) if isinstance(one, Ready) else one for one in batch)
+
+
+def ahead_of(batch_size: int, threads: int) -> int:
+    """Return how many pictures may wait for a model."""
+    return 2 * batch_size + threads
 
 
 def serial_threads(count: int) -> ThreadPoolExecutor:

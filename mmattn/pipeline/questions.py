@@ -86,6 +86,11 @@ def listed_texts(texts: Any, words: bool) -> list[Text]:
     return [as_text(text, words, f"texts[{place}]") for place, text in enumerate(found)]
 
 
+def plain_texts(texts: Any) -> list[str]:
+    """Return a text or several as a list. Raises ConfigError for what is no text."""
+    return [str(text) for text in listed_texts(texts, words=False)]
+
+
 def as_text(text: Any, words: bool, where: str) -> Text:
     """Return a text, or its words. Raises ConfigError for anything else, by what it is called."""
     if isinstance(text, str):

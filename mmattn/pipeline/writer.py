@@ -1,7 +1,6 @@
 """Writing the captions of pictures, batch after batch, all in the same way."""
 
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,7 +16,7 @@ from mmattn.pipeline.attention import AttentionChoice, Heard, Recorded
 from mmattn.pipeline.caption import Caption
 from mmattn.pipeline.finite import check_finite
 from mmattn.pipeline.pictures import Picture, Unreadable, grey_picture
-from mmattn.pipeline.prefetch import Prefetched, Ready, batched, ready
+from mmattn.pipeline.prefetch import Ready, computed
 from mmattn.pipeline.preparation import Preparation
 from mmattn.pipeline.wording import wording
 
@@ -54,21 +53,13 @@ class Writer:
             batch_size: pictures computed at once.
             threads: how many read pictures while the model is busy.
         """
-        ahead = 2 * batch_size + threads
-        with closing(ready(pictures, self.preparation, threads=threads, ahead=ahead)) as stream:
-            for batch in batched(stream, batch_size):
-                yield from self.write(batch)
+        sizes = {"batch_size": batch_size, "threads": threads}
+        return computed(pictures, self.preparation, self.captions, **sizes)
 
     def trial(self, size: int) -> None:
         """Write the captions of a batch of grey pictures."""
         grey = [grey_picture(self.preparation.preprocessing.size, i) for i in range(size)]
         list(self.results(grey, batch_size=size, threads=1))
-
-    def write(self, batch: Sequence[Prefetched]) -> list[Caption | Unreadable]:
-        """Return what becomes of a batch's pictures, in their order."""
-        pictures = [one for one in batch if isinstance(one, Ready)]
-        captions = iter(self.captions(pictures) if pictures else [])
-        return [next(captions) if isinstance(one, Ready) else one for one in batch]
 
     @torch.no_grad()
     def captions(self, batch: Sequence[Ready]) -> list[Caption]:

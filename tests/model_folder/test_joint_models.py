@@ -16,7 +16,10 @@ from mmattn.model_folder.format import read_folder, write_folder
 from mmattn.model_folder.manifest import write_manifest
 from mmattn.model_folder.source import captioner_of
 
-KINDS = {"with a fusion": {}, "without": {"fusion": False, "temperature": 0.5, "embed_dim": 5}}
+KINDS = {
+    "with a fusion": {},
+    "without": {"fusion": False, "temperature": 0.5, "embed_dim": 5, "bias": -3.0},
+}
 MISSING = object()
 
 

@@ -240,7 +240,7 @@ MISTAKES = [
     ),
     ("reading", {"images": ["x.png"], "texts": "a"}, "an image, and this model reads a text only"),
     ("reading", {"images": ["x.png"]}, "has an image, and this model reads a text only"),
-    ("asking", {}, "nothing to classify: give images, texts, or both"),
+    ("asking", {}, "nothing to read: give images, texts, or both"),
     (
         "asking",
         {"images": ["x.png"] * 3, "texts": ["a"] * 2},
@@ -353,3 +353,28 @@ def test_a_trial_takes_a_batch_of_different_pictures(asking, reading, batches):
         batches.clear()
         pipeline.labeller().trial(3)
         assert batches == [(3, pictures)]
+
+
+@pytest.mark.parametrize("of", ["asking", "seeing", "reading"])
+def test_a_vector_is_what_all_heads_read(of, request, photos):
+    """A head that reads the whole makes its scores of it; of texts it is the mean of the tokens."""
+    pipeline = request.getfixturevalue(of)
+    given = {} if of == "reading" else {"images": photos[:5]}
+    given |= {} if of == "seeing" else {"texts": [QUESTIONS[i % 3] for i in range(5)]}
+    vectors = pipeline.embed(**given, batch_size=2)
+    assert (vectors.dtype, vectors.shape) == (torch.float32, (5, 16))
+    alone = torch.cat([pipeline.embed(**{k: v[i] for k, v in given.items()}) for i in range(5)])
+    torch.testing.assert_close(vectors, alone, atol=1e-5, rtol=0)
+    if of != "reading":
+        scores = pipeline.model.heads["answer"](vectors)
+        said = [one["answer"].top[0].probability for one in pipeline.classify(**given)]
+        assert said == pytest.approx(scores.softmax(-1).amax(-1).tolist(), abs=1e-5)
+
+
+def test_vectors_of_nothing_and_of_what_cannot_be_read(seeing, asking, folder):
+    assert seeing.embed([]).shape == (0, 16)
+    (folder / "bad.png").write_bytes(b"spoilt")
+    with pytest.raises(DataError, match=r"bad\.png is not an image"):
+        seeing.embed(folder)
+    with pytest.raises(ConfigError, match="has no text, and this model reads an image and a text"):
+        asking.embed(folder)
