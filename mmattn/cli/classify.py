@@ -10,6 +10,9 @@ is no readable image. With --passes, or with several models, it has their "uncer
 go to a file: what it already has is not classified again, so the same command goes on where it was
 stopped, and `torchrun --standalone --nproc-per-node=N -m mmattn classify …` shares the work among N
 processes.
+
+A joint model has no classes of its own: `mmattn classify photos/ --labels "cat,dog" --model MODEL`
+tells which of these labels fits each image, by their embeddings.
 """
 
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
@@ -67,6 +70,21 @@ def parser() -> ArgumentParser:
         help=f"{MODEL}; several of the same classes are an ensemble",
     )
     add_certainty_flags(parser)
+    labels = parser.add_mutually_exclusive_group()
+    labels.add_argument(
+        "--labels",
+        default="",
+        metavar="TEXT",
+        help='of a joint model: what images are told apart by, such as "cat,dog"',
+    )
+    labels.add_argument("--labels-file", metavar="FILE", help="one label a line")
+    parser.add_argument(
+        "--template",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help='a text with a label\'s place, such as "a photo of a {}"; several times',
+    )
     add_job_flags(parser)
     add_attention_flags(parser, "of a page for each input: what argued for each of --top classes")
     return parser
@@ -107,6 +125,9 @@ def settings(arguments: Namespace) -> ClassifySettings:
         passes=arguments.passes,
         seed=arguments.seed,
         at_least=arguments.at_least,
+        labels=tuple(label.strip() for label in arguments.labels.split(",") if label.strip()),
+        labels_file=arguments.labels_file,
+        templates=tuple(arguments.template),
     )
 
 
@@ -118,7 +139,8 @@ def main() -> None:
         job_may_write(job)
         from mmattn.cli.classify_job import ClassifyWork
         from mmattn.cli.jsonl_job import run_job
+        from mmattn.cli.zero_shot_job import ZeroShotWork
 
-        unreadable = run_job(job, ClassifyWork(job))
+        unreadable = run_job(job, ZeroShotWork(job) if job.zero_shot else ClassifyWork(job))
     if unreadable:
         raise SystemExit(UNREADABLE)

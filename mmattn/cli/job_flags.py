@@ -1,4 +1,4 @@
-"""The flags that `mmattn caption` and `mmattn classify` share, and how both end."""
+"""The flags that `mmattn caption`, `classify` and `retrieve` share, and how they end."""
 
 import os
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
@@ -34,12 +34,13 @@ def attention_flags(arguments: Namespace) -> dict[str, Any]:
     return {"attention": arguments.attention, "formats": formats}
 
 
-def add_job_flags(parser: ArgumentParser) -> None:
-    """Add the flags of a job, but for its model."""
+def add_job_flags(parser: ArgumentParser, *, retry: bool = True) -> None:
+    """Add the flags of a job but for its model; with `retry` that of going on with its --out."""
     parser.add_argument("--out", type=Path, metavar="FILE", help="JSONL; stdout if not given")
-    parser.add_argument(
-        "--retry", action="store_true", help="try those again that --out has with an error"
-    )
+    if retry:
+        parser.add_argument(
+            "--retry", action="store_true", help="try those again that --out has with an error"
+        )
     parser.add_argument(
         "--batch-size",
         type=batch_size,
@@ -76,9 +77,12 @@ def batch_size(text: str) -> int | None:
 
 def job_flags(arguments: Namespace) -> dict[str, Any]:
     """Return what was asked for with these flags, and the images, by the names of `JobSettings`."""
-    names = ("out", "retry", "batch_size", "threads")
-    names += ("device", "dtype", "max_pixels", "revision")
-    return {"images": tuple(arguments.images), **{name: getattr(arguments, name) for name in names}}
+    names = ("out", "batch_size", "threads", "device", "dtype", "max_pixels", "revision")
+    return {
+        "images": tuple(arguments.images),
+        "retry": getattr(arguments, "retry", False),
+        **{name: getattr(arguments, name) for name in names},
+    }
 
 
 def job_may_write(job: JobSettings) -> None:

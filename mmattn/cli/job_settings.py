@@ -11,7 +11,7 @@ from mmattn.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class JobSettings:
-    """What `mmattn caption` and `mmattn classify` are both told.
+    """What `mmattn caption`, `classify` and `retrieve` are all told.
 
     Attributes:
         images: files, folders, patterns; "-" for a list on stdin.
@@ -119,6 +119,9 @@ class ClassifySettings(JobSettings):
         passes: over each input, with dropout on; 0 for one without.
         seed: of what is dropped.
         at_least: labels that are less probable are not told.
+        labels: names of classes, for a joint model, which needs no training for them.
+        labels_file: a file of such names, one a line; None for none.
+        templates: texts with `{}` in place of a label; the label alone if there is none.
 
     Raises:
         ConfigError: as `JobSettings`, and where there is nothing to classify.
@@ -134,11 +137,19 @@ class ClassifySettings(JobSettings):
     passes: int = 0
     seed: int = 0
     at_least: float = 0.0
+    labels: tuple[str, ...] = ()
+    labels_file: str | None = None
+    templates: tuple[str, ...] = ()
 
     @property
     def source(self) -> str | tuple[str, ...]:
         """The model, or those of the ensemble."""
         return (self.model, *self.others) if self.others else self.model
+
+    @property
+    def zero_shot(self) -> bool:
+        """Whether the classes are only named."""
+        return bool(self.labels or self.labels_file)
 
     def __post_init__(self):
         super().__post_init__()
@@ -152,9 +163,120 @@ class ClassifySettings(JobSettings):
             raise ConfigError(f"--at-least {self.at_least}: a probability is from 0 to 1")
         if self.attention is not None and self.others:
             raise ConfigError("--attention explains one model: give --model once with it")
+        if self.templates and not self.zero_shot:
+            raise ConfigError("--template is of --labels or --labels-file: give one of them, too")
+        if self.zero_shot:
+            self.check_zero_shot()
         if not (self.images or self.text or self.texts):
             raise ConfigError(
                 "there is nothing to classify: name images, or give --text or --texts"
             )
         if "-" in self.images and self.texts == "-":
             raise ConfigError("stdin cannot be both a list of images and one of texts")
+
+    def check_zero_shot(self) -> None:
+        """Raise ConfigError for what classes that are only named cannot be combined with."""
+        if self.text or self.texts or self.heads or self.truncate:
+            raise ConfigError(
+                "--text, --texts, --head and --truncate are of classifiers, which have classes of "
+                "their own: leave them away, or --labels"
+            )
+        if self.others or self.passes or self.at_least or self.attention is not None:
+            raise ConfigError(
+                "several --model, --passes, --at-least and --attention are of classifiers, and a "
+                "joint model compares embeddings alone: leave them away, or --labels"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrieveSettings(JobSettings):
+    """The settings of `mmattn retrieve`.
+
+    Attributes:
+        typed: the query that was the first argument, if it was.
+        query: queries that were given as texts.
+        queries: a file of queries, one a line; "-" for stdin; None for none.
+        like: files of images that are queries.
+        texts: a file of texts that are searched in place of images; None for none.
+        index: the file of the index; None for one in the user's cache.
+        top: so many are found for each query.
+        rerank: so many of the most similar are sorted by the fusion.
+        truncate: cut texts that are longer than the model reads.
+        json: lines of JSON also on a terminal.
+
+    Raises:
+        ConfigError: as `JobSettings`, and where there is nothing to look for or to search.
+    """
+
+    example: ClassVar[str] = "found.jsonl"
+    typed: tuple[str, ...] = ()
+    query: tuple[str, ...] = ()
+    queries: str | None = None
+    like: tuple[str, ...] = ()
+    texts: str | None = None
+    index: Path | None = None
+    top: int = 5
+    rerank: int = 0
+    truncate: bool = False
+    json: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name, least in (("top", 1), ("rerank", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"--{name} {getattr(self, name)}: give {least} or more")
+        if not (self.typed or self.query or self.queries or self.like):
+            raise ConfigError(
+                'there is nothing to look for: give a text first, as in `mmattn retrieve "a dog" '
+                "photos/ --model MODEL`"
+            )
+        self._check_typed()
+        if self.texts is not None and (self.images or self.index):
+            raise ConfigError("--texts is searched in place of images: name no images or --index")
+        if not (self.images or self.index or self.texts):
+            raise ConfigError(
+                f"there is nothing to search for {self._first!r}: name images behind the query, or "
+                "give --index FILE"
+            )
+        if [*self.images, self.queries, self.texts].count("-") > 1:
+            raise ConfigError("stdin can be only one list: of images, of queries or of texts")
+
+    @property
+    def _first(self) -> str:
+        return next(iter((*self.typed, *self.query, *self.like)), str(self.queries))
+
+    def _check_typed(self) -> None:
+        """Raise ConfigError for a first argument that is meant as images."""
+        for text in self.typed:
+            if text == "-":
+                raise ConfigError("'-' is no query: give --queries - to read queries from stdin")
+            if there(text):
+                raise ConfigError(
+                    f"the first argument is the query, and {text!r} is a file or folder here: give "
+                    f"the query first, --image {text} to find its like, or --query {text} where "
+                    "that is what you look for"
+                )
+        for name in self.images:
+            if self.typed and name != "-" and not there(name) and not set(name) & set("*?["):
+                raise ConfigError(
+                    f"{name!r} is no file, folder or pattern: behind the query stand the images to "
+                    "search; for several queries give --query for each"
+                )
+
+    def check_places(self) -> None:
+        """Raise ConfigError where results or the index cannot be written."""
+        if self.index is not None and self.index.is_dir():
+            raise ConfigError(
+                f"--index {self.index} is a folder: give a file, such as photos.index"
+            )
+        if self.index is not None and self.images:
+            check_folder(self.index.parent, "--index")
+        super().check_places()
+
+
+def there(name: str) -> bool:
+    """Return whether a file or folder has this name."""
+    try:
+        return Path(name).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):  # too long for a name, or of no user
+        return False

@@ -29,6 +29,7 @@ class Kind(NamedTuple):
 
 
 CAPTIONS = Kind("captions", ("caption",), text=False)
+FINDS = Kind("finds", ("found",), text=True)
 CLASSES = Kind("classes", ("label", "heads"), text=True)
 
 

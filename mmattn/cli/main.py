@@ -12,6 +12,7 @@ COMMANDS = {
     "train": "mmattn.cli.train",
     "caption": "mmattn.cli.caption",
     "classify": "mmattn.cli.classify",
+    "retrieve": "mmattn.cli.retrieve",
     "import": "mmattn.cli.import_model",
     "export": "mmattn.cli.export_model",
     "view": "mmattn.cli.view",
@@ -26,6 +27,8 @@ HELP = """mmattn: train models that see and read, and look at what they attend t
                                    a caption for every image, with --attention FOLDER its maps
   mmattn classify IMAGES --text "is it a dog?" --model RUN
                                    the classes of every image, text, or pair of both
+  mmattn retrieve "a dog on a beach" IMAGES --model RUN
+                                   the images that fit a text best, by a joint model
   mmattn import SOURCE DEST        a captioner of Hugging Face or open_clip as a model folder
   mmattn export MODEL DEST --to huggingface|onnx
   mmattn view RUN                  the attention maps of a run as pages to explore in a browser
@@ -43,8 +46,8 @@ examples
   mmattn caption photos/ --model RUN --beams 4 --out captions.jsonl --attention maps/
 
 exit codes: 0 done, 1 a failure of the program, 2 a mistake in the input (one line says which,
-and with MMATTN_TRACEBACK=1 also where it was found), 130 stopped by Ctrl-C; caption and
-classify have more, see their --help
+and with MMATTN_TRACEBACK=1 also where it was found), 130 stopped by Ctrl-C; caption,
+classify and retrieve have more, see their --help
 """
 
 

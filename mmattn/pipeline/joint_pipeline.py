@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -22,7 +22,7 @@ from mmattn.pipeline.index_update import IndexUpdate
 from mmattn.pipeline.pictures import pictures
 from mmattn.pipeline.pipeline import Pipeline
 from mmattn.pipeline.questions import plain_texts, together
-from mmattn.pipeline.retrieval import Index, Retrieval
+from mmattn.pipeline.retrieval import Index, Kind, Retrieval
 from mmattn.pipeline.retriever import Matcher, Query, Retriever, queries_of
 from mmattn.pipeline.zero_shot import ZeroShot
 from mmattn.zero_shot import PLACE, zero_shot_weights
@@ -292,7 +292,7 @@ class JointPipeline(Pipeline):
     def retriever(
         self,
         index: Index,
-        asked: Literal["image", "text"],
+        asked: Kind,
         *,
         top: int,
         rerank: int,
@@ -307,13 +307,23 @@ class JointPipeline(Pipeline):
             raise ConfigError(f"top={top}, rerank={rerank}: give 1 or more, and 0 or more")
         if not len(index):
             raise ConfigError("the index is empty: there is nothing to find")
-        if rerank and asked == index.kind:
+        matcher = self.reranker(rerank, asked, index.kind)
+        return Retriever(index, top, rerank, matcher, **settings)
+
+    def reranker(self, rerank: int, asked: Kind, found: Kind) -> Matcher | None:
+        """Return what looks closer at the best `rerank` ones, None for none.
+
+        Raises:
+            ConfigError: where queries and what is found are of one kind, and without a fusion.
+        """
+        if not rerank:
+            return None
+        if asked == found:
             raise ConfigError(
                 f"rerank={rerank}: a fusion compares an image with a text, and here {asked}s are "
-                f"looked for among {index.kind}s"
+                f"looked for among {found}s"
             )
-        matcher = Matcher(self.bundle) if rerank else None
-        return Retriever(index, top, rerank, matcher, **settings)
+        return Matcher(self.bundle)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -70,6 +70,14 @@ def classifier(make_classifier, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def joint(make_joint, tmp_path_factory):
+    """The folder of a small joint model."""
+    from mmattn.model_folder.format import write_folder
+
+    return write_folder(make_joint(), tmp_path_factory.mktemp("small") / "joint")
+
+
+@pytest.fixture(scope="session")
 def gpt2_like(make_captioner, tmp_path_factory):
     """The folder of a model of which Hugging Face has the like."""
     from mmattn.blocks import BlockOptions
