@@ -29,9 +29,12 @@ if TYPE_CHECKING:
     from mmattn.pipeline.classification import Classification as Classification
     from mmattn.pipeline.classifier_pipeline import ClassifierPipeline as ClassifierPipeline
     from mmattn.pipeline.ensemble import ClassifierEnsemble as ClassifierEnsemble
+    from mmattn.pipeline.joint_pipeline import JointPipeline as JointPipeline
     from mmattn.pipeline.load import load as load
     from mmattn.pipeline.pictures import Unreadable as Unreadable
     from mmattn.pipeline.pipeline import Pipeline as Pipeline
+    from mmattn.pipeline.retrieval import Index as Index
+    from mmattn.pipeline.retrieval import Retrieval as Retrieval
     from mmattn.recorder import Recorder as Recorder
     from mmattn.recorder import empty_rows as empty_rows
     from mmattn.statistics import StatisticsRecorder as StatisticsRecorder
@@ -56,9 +59,12 @@ _HOME = {
     "ClassifierPipeline": "pipeline.classifier_pipeline",
     "DecisionRecord": "maps.decision_record",
     "GradientRecorder": "gradient_recorder",
+    "Index": "pipeline.retrieval",
+    "JointPipeline": "pipeline.joint_pipeline",
     "Pipeline": "pipeline.pipeline",
     "Placement": "maps.geometry",
     "Recorder": "recorder",
+    "Retrieval": "pipeline.retrieval",
     "Side": "maps.comparison",
     "StatisticsRecorder": "statistics",
     "TextTransformer": "text",
@@ -90,9 +96,12 @@ __all__ = [
     "ClassifierPipeline",
     "DecisionRecord",
     "GradientRecorder",
+    "Index",
+    "JointPipeline",
     "Pipeline",
     "Placement",
     "Recorder",
+    "Retrieval",
     "Side",
     "StatisticsRecorder",
     "TextTransformer",

@@ -251,10 +251,10 @@ class RetrieveSettings(JobSettings):
             if text == "-":
                 raise ConfigError("'-' is no query: give --queries - to read queries from stdin")
             if there(text):
+                like = f"--image {text} to find its like, or " * Path(text).expanduser().is_file()
                 raise ConfigError(
                     f"the first argument is the query, and {text!r} is a file or folder here: give "
-                    f"the query first, --image {text} to find its like, or --query {text} where "
-                    "that is what you look for"
+                    f"the query first, {like}--query {text} where that is what you look for"
                 )
         for name in self.images:
             if self.typed and name != "-" and not there(name) and not set(name) & set("*?["):

@@ -141,10 +141,10 @@ def checked(path: Path, tensors: dict[str, Tensor]) -> Stored:
     try:
         vectors, sizes, mtimes = (tensors[name] for name in ("embeddings", "sizes", "mtimes"))
         keys, packed = tensors["keys"].numpy().tobytes(), tensors["paths"].numpy().tobytes()
-        paths = [os.fsdecode(each) for each in packed.split(b"\0")] if packed else []
+        paths = os.fsdecode(packed).split("\0") if packed else []
         cut = [keys[start : start + KEY] for start in range(0, len(keys), KEY)]
         rows = zip(paths, sizes.tolist(), mtimes.tolist(), cut, strict=True)
-        files = [File(*row) for row in rows]
+        files = list(map(File._make, rows))
         if vectors.dim() != 2 or vectors.dtype != torch.float32 or len(vectors) != len(files):
             raise ValueError(f"embeddings are {vectors.dtype} {tuple(vectors.shape)}")
     except (KeyError, TypeError, ValueError) as error:

@@ -86,4 +86,5 @@ class Index:
         return len(self.names)
 
     def __repr__(self) -> str:
-        return f"Index({len(self):,} {self.kind}s, {self.vectors.shape[1]} numbers each)"
+        things = f"{len(self):,} {self.kind}{'s' * (len(self) != 1)}"
+        return f"Index({things}, {self.vectors.shape[1]} numbers each)"
