@@ -73,7 +73,7 @@ def build_task(config: DictConfig, model: nn.Module, data: SplitDataModule) -> T
 
 def build_trainer(config: DictConfig) -> L.Trainer:
     """Build the trainer with its callbacks and loggers."""
-    loggers = [build(part, f"logger.{name}") for name, part in (config.logger or {}).items()]
+    loggers = chosen(config, "logger")
     for logger in loggers:  # W&B 0.31 warns of a setting that Lightning 2.6 hands it unasked
         getattr(logger, "_wandb_init", {}).pop("anonymous", None)
     # Lightning refuses a callback beside the setting that makes it idle.
@@ -84,7 +84,7 @@ def build_trainer(config: DictConfig) -> L.Trainer:
         idle.append(ModelCheckpoint)
     if not loggers:
         idle.append(LearningRateMonitor)
-    built = [build(part, f"callbacks.{name}") for name, part in (config.callbacks or {}).items()]
+    built = chosen(config, "callbacks")
     # Averaged weights leave last, so that what others draw and measure is of them.
     built.sort(key=lambda callback: isinstance(callback, WeightAveraging))
     partial = instantiate(config.trainer, _partial_=True, _convert_="all")
@@ -95,6 +95,12 @@ def build_trainer(config: DictConfig) -> L.Trainer:
         )
     except (ValueError, TypeError, MisconfigurationException) as error:
         raise ConfigError(f"trainer: {one_line(str(error))}") from error
+
+
+def chosen(config: DictConfig, group: str) -> list[Any]:
+    """Instantiate all parts of a group but those that are set to null."""
+    parts = (config[group] or {}).items()
+    return [build(part, f"{group}.{name}") for name, part in parts if part is not None]
 
 
 def use_feature_cache(

@@ -70,6 +70,14 @@ def test_a_callback_stays_away_where_the_trainer_has_no_use_for_it(composed):
     assert not kinds & names(callbacks(quiet))
 
 
+def test_what_is_set_to_null_stays_away(composed):
+    trainer = build_trainer(composed("callbacks.curve=null", "callbacks.throughput=null"))
+    kinds = {type(callback).__name__ for callback in trainer.callbacks}
+    assert not {"Throughput", "TrainingCurve"} & kinds
+    assert "StepSeed" in kinds
+    assert build_trainer(composed("logger.csv=null")).loggers == []
+
+
 def test_wandb_is_not_told_what_it_warns_of(composed, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     (logger,) = build_trainer(composed("trainer.accelerator=cpu", "logger=wandb")).loggers
