@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from matplotlib.axes import Axes
 
 from mmattn.errors import DataError
@@ -46,8 +46,13 @@ def risk_coverage_picture(curves: Mapping[str, RiskCoverage]) -> UInt8[np.ndarra
     return drawn(figure)
 
 
+def drawn_points(examples: int) -> Int[np.ndarray, "_"]:
+    """Return which points of a curve over so many examples are drawn: evenly spaced, both ends."""
+    return np.unique(np.linspace(0, examples - 1, min(examples, POINTS)).astype(int))
+
+
 def _plot(axes: Axes, risk: Float[np.ndarray, "N"], label: str, colour: str, dash: str) -> None:
-    chosen = np.unique(np.linspace(0, len(risk) - 1, min(len(risk), POINTS)).astype(int))
+    chosen = drawn_points(len(risk))
     marker = "." if len(chosen) < 30 else None
     coverage = (chosen + 1) / len(risk)
     axes.plot(coverage, risk[chosen], dash, color=colour, label=label, marker=marker, clip_on=False)

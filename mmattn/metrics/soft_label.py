@@ -15,7 +15,7 @@ FIRST = 5  # answers of which an example keeps the scores
 class SoftLabelScores(LabelMetric):
     """Scores of the chosen answers, where each answer of the classes has a score in [0, 1].
 
-    Keeps 38 bytes a question, not its thousands of logits.
+    Keeps 42 bytes a question, not its thousands of logits.
 
     Args:
         classes: number C of the answers.
@@ -25,6 +25,7 @@ class SoftLabelScores(LabelMetric):
         columns = {
             "first_scores": torch.empty(0, min(FIRST, classes)),
             "best_score": torch.empty(0),
+            "confidence": torch.empty(0),  # of the chosen answer, for calibration and selection
             "nll": torch.empty(0),
         }
         super().__init__(columns, **kwargs)
@@ -59,6 +60,7 @@ class SoftLabelScores(LabelMetric):
             finite,
             first_scores=targets.gather(-1, first),
             best_score=targets.amax(-1),
+            confidence=logits.float().amax(-1).sigmoid(),
             nll=losses.sum(-1),
         )
 

@@ -17,6 +17,7 @@ from mmattn.maps.record_pictures import head_grid, strip_caption, word_strip
 from mmattn.maps.viewer import viewer_html
 from mmattn.training.attention_records import attention_records
 from mmattn.training.best_effort import BestEffort
+from mmattn.training.file_names import file_names
 from mmattn.training.media import Media
 from mmattn.training.parts import caption_data, captioning_task
 from mmattn.training.probes import OWN, Probe, Probes
@@ -24,7 +25,6 @@ from mmattn.training.probes import OWN, Probe, Probes
 log = logging.getLogger(__name__)
 SHARE = 0.8  # of what one step may log; the head statistics have the rest
 PAGE_MB = 1.5  # of an image in the HTML page
-LONGEST_NAME = 80  # characters of a file's name, a few bytes each
 
 
 class AttentionLogger(L.Callback):
@@ -218,16 +218,3 @@ class AttentionLogger(L.Callback):
         with self._effort.at(path):
             write_whole(path, page.encode())
         self._media.page(trainer.loggers, trainer.global_step, f"{key}/viewer", page)
-
-
-def file_names(keys: Sequence[str]) -> list[str]:
-    """Return samples' keys as file names: plain, short, and each another one."""
-    names: list[str] = []
-    for key in keys:
-        name = "".join(c if c.isalnum() or c in "+-_." else "-" for c in key).removesuffix(".jpg")
-        name = short = name[-LONGEST_NAME:]
-        number = len(names)
-        while name in names:
-            name, number = f"{short}-{number}", number + 1
-        names.append(name)
-    return names

@@ -10,11 +10,19 @@ from torchvision.transforms import v2
 
 from mmattn.blocks import BlockOptions
 from mmattn.captioner import Captioner
+from mmattn.classifier import Classifier
 from mmattn.data.dataset import Splits
+from mmattn.data.label_module import LabelDataModule
+from mmattn.data.labelled.example import Example, HeadSpec
+from mmattn.data.labelled.groups import LabelledSet
+from mmattn.data.labelled.splits import LabelledSplits
 from mmattn.data.module import CaptionDataModule, LoaderOptions, TokenizerOptions
 from mmattn.data.transforms import ToNormalised
+from mmattn.fusion import CrossFusion
 from mmattn.patches import LinearPatches
 from mmattn.tasks.captioning import CaptioningTask
+from mmattn.tasks.classification import ClassificationTask
+from mmattn.tasks.losses import LossOptions
 from mmattn.tasks.optimisation import WarmupCosine
 from mmattn.text import TextTransformer
 from mmattn.vision import VisionTransformer
@@ -123,5 +131,120 @@ def make_trainer(tmp_path):
             "default_root_dir": tmp_path,
         }
         return L.Trainer(**(quiet | options), callbacks=list(callbacks))
+
+    return make
+
+
+KINDS = {"colour": "single", "place": "single", "marks": "multi", "answer": "soft", "tags": "words"}
+
+
+class Squared:
+    """The pictures of `Squares` by name, "val/3", as a store of images."""
+
+    def image(self, name):
+        return Squares("", 0).image(int(name.split("/")[1]))
+
+
+def labelled(name, length, heads, *, images, text, lacking):
+    """Two questions to each picture, or one example where there is no text.
+
+    The labels of every fourth example are wrong: a trained model makes mistakes that it is sure of.
+    """
+    examples = []
+    for i in range(length):
+        colour, other = COLOURS[(i + (i % 4 == 3)) % 3], COLOURS[(i + 1) % 3]
+        words = ("which", "colour", "is", "it?")[: 2 + i % 3]
+        labels = {
+            "colour": colour,
+            "place": PLACES[i % 4],
+            "marks": (colour, other) if i % 2 else (),
+            "answer": {colour: 1.0, other: 0.3},
+            "tags": tuple("BI"[j % 2] for j in range(len(words))),
+        }
+        named = tuple(f"{name}/{(i + j) % length}" for j in range(images))
+        for asked in range(2 if text else 1):
+            said = words if "tags" in heads else " ".join(words) + "?" * asked
+            examples.append(
+                Example(
+                    f"{name}/{i}/{asked}",
+                    {head: labels[head] for head in heads},
+                    () if "image" in lacking and i % 3 == 0 else named,
+                    None if not text or ("text" in lacking and i % 3 == 1) else said,
+                )
+            )
+    return LabelledSet(examples, Squared() if images else None)
+
+
+class LabelledSquares:
+    def __init__(self, tests, heads, options):
+        self.tests, self.heads, self.options = tests, heads, options
+
+    def splits(self):
+        specs = {head: HeadSpec(KINDS[head]) for head in self.heads}
+        sets = {
+            name: labelled(name, length, self.heads, **self.options)
+            for name, length in {"train": 16, "val": 9, **dict.fromkeys(self.tests, 6)}.items()
+        }
+        return LabelledSplits(sets.pop("train"), sets.pop("val"), sets, specs)
+
+
+@pytest.fixture
+def make_label_data():
+    """Make labelled squares; `heads` are some of `KINDS`, `lacking` what some examples lack."""
+
+    def make(heads=("colour",), tests=("a", "b"), *, images=1, text=True, lacking=(), **options):
+        normalised = options.pop("transform", None) or ToNormalised([0.5] * 3, [0.5] * 3)
+        parts = {"images": images, "text": text, "lacking": lacking}
+        data = LabelDataModule(
+            LabelledSquares(tests, heads, parts),
+            (SIDE, SIDE),
+            normalised,
+            normalised,
+            TokenizerOptions(None, 280),
+            LoaderOptions(4, 4),
+            max_length=30,
+            seed=0,
+            **options,
+        )
+        data.read()
+        return data
+
+    return make
+
+
+@pytest.fixture
+def make_label_task():
+    """Make a classifier of image and text, or of one of them, as the data have them."""
+
+    def make(data, *, images=1, may_miss=None, lr=1e-2, dropout=0.0):
+        torch.manual_seed(0)
+        block, settings = BlockOptions(heads=2, dropout=dropout), data.model_settings()
+        lacking = {"image", "text"} - {*(may_miss or ())} & {*data.lacking()}
+        vocabulary = settings["text.vocab_size"]
+        parts = {
+            "vision": lambda: VisionTransformer((SIDE, SIDE), LinearPatches(4, 16), 1, block),
+            "text": lambda: TextTransformer(vocabulary, 16, 1, block, max_length=30, causal=False),
+        }
+        made = {
+            name: make()
+            for name, make in parts.items()
+            if {"vision": "image"}.get(name, name) not in lacking
+        }
+        if len(made) == 2:
+            made["fusion"] = CrossFusion(16, 1, block)
+        model = Classifier(
+            settings["heads"],
+            word_heads=settings["word_heads"],
+            images=images,
+            may_miss=may_miss,
+            **made,
+        )
+        return ClassificationTask(
+            model,
+            optimizer=partial(torch.optim.AdamW, lr=lr),
+            scheduler=None,
+            loss=LossOptions(),
+            **data.task_settings(),
+        )
 
     return make
