@@ -7,7 +7,8 @@ tokens and W words:
     image_relevance  [C, M, h, w] float32, of each patch
     text_relevance   [C, T]       float32, of each token; the first is begin, the last is end
     word_relevance   [C, W]       float32, of each word: the sum over its tokens
-    labels           [C]          the classes, and `heads` [C] that they are of
+    labels           [C]          the classes, `heads` [C] that they are of, and `roles` [C]:
+                                  predicted, right or next
     probability      [C]          float64, of each class
     tokens, words    [T], [W]     what they say
     offsets          [T, 2]       characters (start, end) of each token in the text
@@ -15,25 +16,27 @@ tokens and W words:
     image_0 …        [height, width, 3] uint8, at most `IMAGE_SIDE` pixels long
     sizes            [M, 2]       (height, width) of the original images
     boxes            [M, 4]       (top, left, bottom, right) of what the network saw of each
-    about            JSON         key, step, text, words with their tokens, labelled words
+    about            JSON         key, text, words with their tokens, labelled words, missing,
+                                  truth, wrong, set, why, step
 """
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from mmattn.errors import DataError
 from mmattn.files import write_whole
 from mmattn.maps.archive import IMAGE_SIDE, bounded
-from mmattn.maps.decision_record import DecisionRecord, ExplainedClass, SeenImage
+from mmattn.maps.decision_record import DecisionRecord, ExplainedClass, Role, SeenImage
 from mmattn.maps.geometry import Placement
 from mmattn.maps.npz import opened, packed
 from mmattn.maps.words import Word
 
 FORMAT = 1
 KEY = "decision_format"
+PLAIN = ("key", "text", "missing", "truth", "wrong", "set", "why", "step")  # kept as it is
 
 
 def save_decision(path: str | Path, record: DecisionRecord) -> None:
@@ -86,6 +89,7 @@ def _arrays(record: DecisionRecord) -> dict[str, np.ndarray]:
         "word_relevance": record.word_relevance.astype(np.float32),
         "labels": np.array([one.label for one in classes], np.str_),
         "heads": np.array([one.head for one in classes], np.str_),
+        "roles": np.array([one.role for one in classes], np.str_),
         "probability": np.array([one.probability for one in classes], np.float64),
         "tokens": np.array(record.tokens, np.str_),
         "words": np.array([word.text for word in record.words], np.str_),
@@ -102,16 +106,19 @@ def _arrays(record: DecisionRecord) -> dict[str, np.ndarray]:
 
 def _about(record: DecisionRecord) -> dict[str, Any]:
     """All that is text; strings in arrays would lose zeros at their ends."""
-    return {
-        "key": record.key,
-        "step": record.step,
-        "text": record.text,
+    return {name: getattr(record, name) for name in PLAIN} | {
         "words": [
             {"text": w.text, "start": w.start, "end": w.end, "tokens": w.tokens}
             for w in record.words
         ],
         "classes": [
-            {"head": one.head, "label": one.label, "word": one.word, "place": one.place}
+            {
+                "head": one.head,
+                "label": one.label,
+                "word": one.word,
+                "place": one.place,
+                "role": one.role,
+            }
             for one in record.classes
         ],
         "images": [one.name for one in record.images],
@@ -150,17 +157,25 @@ def _record(arrays: np.lib.npyio.NpzFile) -> DecisionRecord:
         ),
         image_relevance=_floats(arrays, "image_relevance"),
         text_relevance=_floats(arrays, "text_relevance"),
+        missing=tuple(map(str, about["missing"])),
+        truth=None if about["truth"] is None else str(about["truth"]),
+        wrong=bool(about["wrong"]),
+        set=str(about["set"]),
+        why=str(about["why"]),
         step=None if about["step"] is None else int(about["step"]),
     )
 
 
 def _class(each: dict[str, Any], probability: float) -> ExplainedClass:
+    if each["role"] not in get_args(Role):
+        raise ValueError(f"a class is {each['role']!r}, not one of {', '.join(get_args(Role))}")
     return ExplainedClass(
         str(each["head"]),
         str(each["label"]),
         float(probability),
         None if each["word"] is None else str(each["word"]),
         None if each["place"] is None else int(each["place"]),
+        each["role"],
     )
 
 

@@ -83,7 +83,7 @@ def decision_picture(
         cells = _panels(image, m, arguments, tops, placement, look, cell)
         parts.append(tiled(cells, balanced(len(cells), _fitting(cells, width)), look.paper))
     across = max([part.width for part in parts], default=min(TEXT, width))
-    notes = _notes(heated, scale, any(placed))
+    notes = _notes(heated, scale, any(map(_fades, placed)))
     if words is not None:
         flows, more = _flows(words, arguments, scale, max(across, min(TEXT, width)), look)
         parts, notes = parts + flows, notes + more
@@ -139,7 +139,8 @@ def _panels(
     name = "image" if m == 0 else f"image {m + 1}"
     if image is None:
         return [_cell(not_drawn(cell, cell, "missing", look), name, "", (), look)]
-    base, size = resized(image, cell), f"{image.shape[1]} × {image.shape[0]} px"
+    height, width = image.shape[:2] if placement is None else placement.size
+    base, size = resized(image, cell), f"{width} × {height} px"
     cells = [_cell(Image.fromarray(base), name, "", (size,), look)]
     for argument, top in zip(arguments, tops, strict=True):
         if argument.maps is None or top is None:
@@ -231,6 +232,14 @@ def _header(arguments: Sequence[Argument], title: str, truth: str | None) -> lis
     ]
     lines += [("truth", truth, 14, False)] if truth is not None else []
     return lines + ([("example", title, 12, False)] if title else [])
+
+
+def _fades(placement: Placement | None) -> bool:
+    """Whether the network did not see all of an image."""
+    if placement is None:
+        return False
+    (height, width), (top, left, bottom, right) = placement.size, placement.box
+    return top > 0 or left > 0 or bottom < height or right < width
 
 
 def _notes(drawn: bool, rule: Literal["each", "shared"], faded: bool) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -9,6 +10,8 @@ from mmattn.maps.geometry import Placement, Size
 from mmattn.maps.png import checked_picture
 from mmattn.maps.record import check_words
 from mmattn.maps.words import Span, Word, merge
+
+Role = Literal["predicted", "right", "next"]  # what a class is: see `ExplainedClass`
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class ExplainedClass:
         probability: what the model gives it.
         word: of a head that labels words, the word that has this label; else None.
         place: of that word among those of the text; else None.
+        role: "predicted"; "right", where another was predicted; or "next", less probable.
     """
 
     head: str
@@ -37,6 +41,7 @@ class ExplainedClass:
     probability: float
     word: str | None = None
     place: int | None = None
+    role: Role = "predicted"
 
 
 @dataclass(frozen=True)
@@ -49,14 +54,20 @@ class DecisionRecord:
         text: what the model read, as its tokenizer writes it; None without a text.
         offsets: the characters of each of the T tokens in `text`; (0, 0) of begin and end.
         words: the words of `text`, with their tokens.
-        classes: those that are explained, head by head, each head's most probable first, or, of a
-            head that labels words, word by word.
+        classes: those that are explained, head by head, the one that each head predicts first, or,
+            of a head that labels words, word by word.
         image_relevance: [C, M, h, w], 0 or more.
         text_relevance: [C, T], 0 or more; it shares its unit with that of the patches.
+        missing: which of "image" and "text" the model takes and this input lacks.
+        truth: the label in words; None where there is none. It is that of a single head.
+        wrong: whether the predicted class is a mistake.
+        set: of which set the input is, such as "val" or "test/fonts"; empty where of none.
+        why: why it is shown: "probe" or "mistake"; empty where it was asked for.
         step: of training; None where there is none.
 
     Raises:
-        ValueError: where sizes do not fit.
+        ValueError: where sizes do not fit, for what is missing and there, and for a truth of
+            several heads.
     """
 
     key: str
@@ -67,6 +78,11 @@ class DecisionRecord:
     classes: tuple[ExplainedClass, ...]
     image_relevance: np.ndarray
     text_relevance: np.ndarray
+    missing: tuple[str, ...] = ()
+    truth: str | None = None
+    wrong: bool = False
+    set: str = ""
+    why: str = ""
     step: int | None = None
 
     def __post_init__(self):
@@ -86,6 +102,13 @@ class DecisionRecord:
             )
         if not C:
             raise ValueError("a record of a decision explains one class or more")
+        there = {"image": bool(self.images), "text": self.text is not None}
+        if any(there.get(what, True) for what in self.missing):
+            raise ValueError(
+                f"missing={self.missing}, but there are {M} images and the text {self.text!r}"
+            )
+        if self.truth is not None and len(self.heads) > 1:
+            raise ValueError(f"the truth {self.truth!r} is of one head, not of {len(self.heads)}")
         check_words(self.words, self.offsets, self.text or "")
 
     @property

@@ -12,7 +12,7 @@ from mmattn.maps.words import group_words
 
 CLASSES = (
     ExplainedClass("answer", "yes", 0.7),
-    ExplainedClass("answer", "no", 0.2),
+    ExplainedClass("answer", "no", 0.2, role="next"),
     ExplainedClass("traits", "old", 0.6),
 )
 

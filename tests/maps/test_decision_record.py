@@ -1,5 +1,6 @@
 """A record of a decision holds what fits together, in memory and on disk."""
 
+import io
 from dataclasses import fields
 
 import numpy as np
@@ -7,10 +8,10 @@ import pytest
 
 from mmattn.errors import DataError
 from mmattn.maps import decision_archive
-from mmattn.maps.archive import load_attention
+from mmattn.maps.archive import IMAGE_SIDE, load_attention
 from mmattn.maps.decision_archive import is_decision, load_decision, save_decision
 from mmattn.maps.decision_record import ExplainedClass
-from mmattn.maps.decision_sheet import decision_sheet
+from mmattn.maps.decision_sheet import decision_line, decision_sheet
 
 HOSTILE = "</script>\x00 \u2028 ' \" é"
 WORDS = (ExplainedClass("entity", "O", 0.9, "is", 0), ExplainedClass("entity", "B", 0.6, "dog?", 3))
@@ -22,6 +23,18 @@ KINDS = [
     {"text": ""},
     {"classes": WORDS, "images": 0},
     {"key": HOSTILE, "step": 500},
+    {"images": 0, "missing": ("image",)},
+    {"text": None, "missing": ("text",)},
+    {
+        "classes": (
+            ExplainedClass("answer", "yes", 0.7),
+            ExplainedClass("answer", "no", 0.2, role="right"),
+        ),
+        "truth": "no",
+        "wrong": True,
+        "set": "test/fonts",
+        "why": "mistake",
+    },
 ]
 
 
@@ -64,6 +77,7 @@ def test_numpy_alone_reads_the_numbers(make_decision, tmp_path):
     with np.load(tmp_path / "a.npz") as arrays:  # no pickle
         assert arrays["labels"].tolist() == ["yes", "no", "old"]
         assert arrays["heads"].tolist() == ["answer", "answer", "traits"]
+        assert arrays["roles"].tolist() == ["predicted", "next", "predicted"]
         assert arrays["probability"].tolist() == [0.7, 0.2, 0.6]
         assert arrays["words"].tolist() == ["is", "it", "a", "dog?"]
         assert arrays["tokens"].tolist() == ["(begin)", "is", "it", "a", "dog?", "(end)"]
@@ -88,6 +102,10 @@ def test_what_is_no_such_file_is_said(make_decision, tmp_path):
     assert "has format 9, but this version of mmattn reads format 1" in refused(path)
     np.savez(path, decision_format=np.array(1))
     assert "not a whole file of a decision" in refused(path)
+    with np.load(io.BytesIO(whole)) as arrays:
+        about = str(arrays["about"]).replace('"role": "next"', '"role": "best"')
+        np.savez(path, **({**arrays} | {"about": np.array(about)}))
+    assert "a class is 'best', not one of predicted, right, next" in refused(path)
     path.write_bytes(whole)
     assert is_decision(path)
     with pytest.raises(DataError, match="it holds no attention weights"):
@@ -100,6 +118,9 @@ def test_what_is_no_such_file_is_said(make_decision, tmp_path):
         ({"image_relevance": np.zeros((3, 2, 5, 8))}, "3 classes and 1 images need"),
         ({"text_relevance": np.zeros((3, 5))}, r"3 classes and 6 tokens need \(3, 6\)"),
         ({"offsets": ((0, 0), (0, 99), *[(0, 0)] * 4)}, "a caption that has 12"),
+        ({"missing": ("image",)}, r"missing=\('image',\), but there are 1 images"),
+        ({"missing": ("sound",)}, r"missing=\('sound',\), but"),
+        ({"truth": "yes"}, "the truth 'yes' is of one head, not of 2"),
     ],
 )
 def test_what_does_not_fit_is_refused(make_decision, changes, said):
@@ -134,3 +155,32 @@ def test_each_head_has_its_place_on_the_picture(make_decision):
     record = make_decision()
     whole, answer = (decision_sheet(one).shape for one in (record, record.only([0, 1])))
     assert whole[0] > 1.5 * answer[0]
+
+
+def test_what_is_missing_is_said_on_the_picture_and_what_is_not_taken_is_not(make_decision):
+    """A place for an image, or a line for the text, where the model takes one."""
+    for kind in ({"images": 0}, {"text": None}):
+        lacks = ("image",) if "images" in kind else ("text",)
+        without, place = make_decision(**kind), make_decision(**kind, missing=lacks)
+        assert decision_sheet(place).shape[0] > decision_sheet(without).shape[0] + 20
+
+
+def test_a_line_has_the_truth_once(make_decision):
+    classes = (
+        ExplainedClass("answer", "yes", 0.75),
+        ExplainedClass("answer", "no", 0.2, role="right"),
+    )
+    record = make_decision(classes=classes, truth="no")
+    assert decision_line(record) == "predicted: yes · 0.750 | right: no · 0.200"
+    other = make_decision(classes=classes, truth="no, never")
+    assert decision_line(other).endswith("right: no · 0.200 | truth: no, never")
+    assert decision_sheet(other).shape[0] > decision_sheet(record).shape[0]
+
+
+def test_a_large_image_is_kept_small_its_place_and_size_as_they_were(make_decision, tmp_path):
+    record = make_decision(size=(1200, 900))
+    save_decision(tmp_path / "a.npz", record)
+    read = load_decision(tmp_path / "a.npz")
+    assert read.images[0].image.shape == (IMAGE_SIDE, 384, 3)
+    assert read.images[0].placement == record.images[0].placement
+    assert decision_sheet(read).shape == decision_sheet(record).shape

@@ -311,7 +311,7 @@ function buildImages({ images }) {
 function buildClasses({ heads }) {
   const parts = heads.flatMap(({ name, classes }, head) => [
     element("h2", {}, name),
-    ...classes.map(({ label, probability, word }, place) => {
+    ...classes.map(({ label, probability, word, right }, place) => {
       const bar = element("span", { class: "bar" });
       bar.style.width = `${100 * probability}%`;
       const changes = { head, place };
@@ -327,7 +327,12 @@ function buildClasses({ heads }) {
           pointerleave: (event) => look(event, {}),
         },
         bar,
-        element("span", { dir: "auto" }, word === null ? label : `${word}: ${label}`),
+        element(
+          "span",
+          { dir: "auto" },
+          word === null ? label : `${word}: ${label}`,
+          right ? element("span", { class: "faint" }, " · right") : "",
+        ),
         element("span", { class: "probability" }, probability.toFixed(3)),
       );
     }),
@@ -336,13 +341,15 @@ function buildClasses({ heads }) {
 }
 
 function factsOf(about) {
-  const { images, tokens, grid, step } = about;
+  const { images, tokens, grid, step, truth, missing } = about;
   const facts = step === null ? [] : [`step ${step.toLocaleString("en")}`];
   if (images.length) {
     facts.push(`${images.length} ${images.length > 1 ? "images" : "image"}`);
     facts.push(`${grid[1]} × ${grid[0]} patches`);
   }
   if (tokens.length) facts.push(`${tokens.length} tokens`);
+  facts.push(...missing.map((what) => `its ${what} is missing`));
+  if (truth !== null) facts.push(`truth: ${truth}`);
   return facts;
 }
 

@@ -70,6 +70,8 @@ def _about(
         "key": record.key,
         "step": record.step,
         "text": record.text,
+        "truth": record.truth,
+        "missing": record.missing,
         "words": [word.text for word in record.words],
         "between": between(record.text or "", record.words),
         "tokens": [token.strip() for token in record.tokens],
@@ -105,7 +107,12 @@ def _head(record: DecisionRecord, head: str, tables: Tables) -> dict[str, Any]:
     return {
         "name": head,
         "classes": [
-            {"label": one.label, "probability": one.probability, "word": one.word}
+            {
+                "label": one.label,
+                "probability": one.probability,
+                "word": one.word,
+                "right": one.role == "right",
+            }
             for one in classes
         ],
         "images": [table(images[:, m]) for m in range(len(record.images))],
