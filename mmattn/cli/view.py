@@ -1,7 +1,8 @@
-"""`mmattn view RUN`: the attention maps of a run, or of any folder, as pages to explore."""
+"""`mmattn view RUN`: the maps of a run, or of any folder, as pages to explore."""
 
 import sys
 from argparse import ArgumentParser
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmattn.cli.plain_command import check_folder, mistakes_in_one_line
@@ -14,12 +15,31 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where the pages go; in RUN if not given")
     arguments = parser.parse_args()
     with mistakes_in_one_line():
-        from mmattn.maps.gallery import OUT, attention_folder, build_gallery
+        view(arguments.run, arguments.out)
 
-        check_folder(arguments.out or attention_folder(arguments.run) / OUT, "--out")
-        gallery = build_gallery(arguments.run, arguments.out)
-        for problem in gallery.unreadable:
-            print(f"left out: {problem}", file=sys.stderr)
-        count = len(gallery.viewers)
-        images = "1 image" if count == 1 else f"{count} images"
-        print(f"{images}; open in a browser: {gallery.page}")
+
+def view(run: Path, out: Path | None) -> None:
+    """Write what there is to see of a run: a classifier's decisions, or a captioner's attention."""
+    from mmattn.maps.decision_gallery import (
+        build_decision_gallery,
+        decisions_folder,
+        holds_decisions,
+    )
+    from mmattn.maps.gallery import OUT, attention_folder, build_gallery
+
+    if holds_decisions(run):
+        check_folder(out or decisions_folder(run), "--out")
+        found = build_decision_gallery(run, out)
+        say(found.unreadable, found.decisions, "decision", found.page)
+    else:
+        check_folder(out or attention_folder(run) / OUT, "--out")
+        gallery = build_gallery(run, out)
+        say(gallery.unreadable, len(gallery.viewers), "image", gallery.page)
+
+
+def say(unreadable: Sequence[str], count: int, thing: str, page: Path) -> None:
+    """Print what was left out, then how much there is to see and where."""
+    for problem in unreadable:
+        print(f"left out: {problem}", file=sys.stderr)
+    things = f"1 {thing}" if count == 1 else f"{count} {thing}s"
+    print(f"{things}; open in a browser: {page}")

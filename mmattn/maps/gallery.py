@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import numpy as np
@@ -22,6 +22,7 @@ from mmattn.maps.viewer.payload import data_address
 from mmattn.maps.viewer.tables import Tables
 from mmattn.maps.words import merge
 
+T = TypeVar("T")
 STEP = re.compile(r"step-(\d+)")
 # Steps of one image that are read: more would make its page slow, and look the same.
 MOST_STEPS = 24
@@ -65,7 +66,7 @@ def build_gallery(
     folder = Path(folder)
     source = attention_folder(folder)
     out = Path(out) if out is not None else source / OUT
-    _check_free(out)
+    check_free(out)
     groups, unreadable, entries, viewers = grouped(source, out), [], [], []
     if not groups:
         raise DataError(f"{source} holds no attention: no *.npz file lies in it or below it")
@@ -98,7 +99,7 @@ def attention_folder(folder: Path) -> Path:
 def grouped(source: Path, out: Path) -> list[Group]:
     """Return the images below a folder, those in `out` excepted, in a fixed order."""
     groups: dict[tuple[str, str], Group] = {}
-    for path in _files(source, out):
+    for path in npz_files(source, out):
         parts = path.relative_to(source).with_suffix("").parts
         steps = [int(found[1]) for part in parts if (found := STEP.fullmatch(part))]
         *rest, name = [part for part in parts if not STEP.fullmatch(part)] or parts[-1:]
@@ -127,7 +128,7 @@ def file_names(groups: Sequence[Group]) -> list[str]:
     return names
 
 
-def _check_free(out: Path) -> None:
+def check_free(out: Path) -> None:
     """Refuse to write over a page that is not a gallery, or through a link."""
     index = out / "index.html"
     if out.is_symlink() or index.is_symlink():
@@ -136,11 +137,12 @@ def _check_free(out: Path) -> None:
         raise DataError(f"{index} is not a gallery: move it away, or choose another folder")
 
 
-def _files(source: Path, out: Path) -> Iterator[Path]:
-    """The NPZ files below a folder; neither linked files nor linked folders."""
+def npz_files(source: Path, out: Path | None = None) -> Iterator[Path]:
+    """The NPZ files below a folder, `out` left out; neither linked files nor linked folders."""
+    without = None if out is None else out.resolve()
     for where, folders, names in os.walk(source, followlinks=False):
         here = Path(where)
-        folders[:] = sorted(name for name in folders if (here / name).resolve() != out.resolve())
+        folders[:] = sorted(name for name in folders if (here / name).resolve() != without)
         for name in sorted(names):
             path = here / name
             if path.suffix == ".npz" and path.is_file() and not path.is_symlink():
@@ -149,7 +151,7 @@ def _files(source: Path, out: Path) -> Iterator[Path]:
 
 def _readable(group: Group, unreadable: list[str]) -> Iterator[Record]:
     """The records of a group by step; of many the first, the last and some between."""
-    for step, path in _thinned(group.files, MOST_STEPS):
+    for step, path in thinned(group.files, MOST_STEPS):
         try:
             record = load_decision(path) if is_decision(path) else load_attention(path)
         except DataError as error:
@@ -172,7 +174,7 @@ def _of_one_kind(
     return kept
 
 
-def _thinned(files: list[tuple[int | None, Path]], most: int) -> list[tuple[int | None, Path]]:
+def thinned(files: list[T], most: int) -> list[T]:
     """At most `most` of a list, evenly spaced, with both ends."""
     if len(files) <= most:
         return files
@@ -241,7 +243,8 @@ def _decision_entry(record: DecisionRecord, tables: Tables) -> dict[str, Any]:
     said = [record.in_words(place) for place in range(len(record.classes))]
     best = [said[place] for places in record.heads.values() for place in _told(record, places)]
     asked = "" if record.text is None else f"{record.text.strip()} → "
-    entry = {"step": record.step, "caption": asked + ", ".join(best), "words": said}
+    truth = "" if record.truth is None else f" (truth: {record.truth})"
+    entry = {"step": record.step, "caption": asked + ", ".join(best) + truth, "words": said}
     if not record.images:
         return entry
     placement, rows = record.images[0].placement, record.image_relevance[:, 0]
@@ -271,6 +274,7 @@ def _index(title: str, entries: Sequence[dict[str, Any]], unreadable: Sequence[s
     data = {
         "title": f"Attention of {title}",
         "look": look(),
+        "thing": "image",
         "steps": sorted(step for step in steps if step is not None),
         "groups": [
             {**{k: v for k, v in group.items() if k != "tables"}, "block": i}
@@ -287,7 +291,7 @@ def _index(title: str, entries: Sequence[dict[str, Any]], unreadable: Sequence[s
         data["title"],
         "gallery.html",
         (STYLES[0], "gallery.css"),
-        ("dom.js", "maps.js", "draw.js", "gallery.js"),
+        ("dom.js", "maps.js", "draw.js", "cards.js", "gallery.js"),
         data,
         [group["tables"] for group in entries],
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmattn.batch import ImageTokens
 from mmattn.data.dataset import CaptionDataset
@@ -153,7 +153,7 @@ def original(dataset: CaptionDataset, index: int) -> np.ndarray:
 
 
 @contextmanager
-def looking(task: CaptioningTask) -> Iterator[None]:
+def looking(task: nn.Module) -> Iterator[None]:
     """Switch to evaluation without gradients, and back.
 
     Not to inference mode, and out of it: a method may need gradients of its own.

@@ -7,6 +7,8 @@ import pytest
 
 from mmattn.cli import view
 from mmattn.maps.archive import AttentionRecord, Layers, save_attention
+from mmattn.maps.decision_archive import save_decision
+from mmattn.maps.decision_record import DecisionRecord, ExplainedClass
 from mmattn.maps.geometry import Placement
 from mmattn.maps.words import group_words
 
@@ -59,6 +61,25 @@ def test_pages_lie_where_they_are_asked_for(call, run, tmp_path):
     assert call(run, "--out", page.parent) == (0, f"1 image; open in a browser: {page}\n", "")
     assert page.is_file()
     assert not (run / "attention" / "gallery").exists()
+
+
+def test_of_a_classifiers_run_its_decisions_are_opened(call, tmp_path):
+    classes = (ExplainedClass("answer", "yes", 0.75),)
+    seen, read = np.zeros((1, 0, 0, 0), np.float32), np.zeros((1, 0), np.float32)
+    run = tmp_path / "run"
+    for key in ("a", "b"):
+        save_decision(
+            run / "decisions" / "val" / f"{key}.npz",
+            DecisionRecord(key, (), None, (), (), classes, seen, read),
+        )
+    page = run / "decisions" / "index.html"
+    assert call(run) == (0, f"2 decisions; open in a browser: {page}\n", "")
+    assert page.is_file()
+    out = tmp_path / "new" / "index.html"
+    assert call(run, "--out", out.parent) == (0, f"2 decisions; open in a browser: {out}\n", "")
+    (run / "decisions" / "bad.npz").write_bytes(b"")
+    code, _, err = call(run)
+    assert (code, err.startswith(f"left out: {run / 'decisions' / 'bad.npz'}: ")) == (0, True)
 
 
 def test_what_is_left_out_is_said_beside_the_result(call, run):

@@ -20,6 +20,7 @@ from mmattn.maps.overlay import overlay
 from mmattn.maps.scale import number
 from mmattn.maps.viewer.decision_page import decision_page, save_decision_page
 
+CLASSES = (ExplainedClass("answer", "yes", 0.7), ExplainedClass("answer", "no", 0.2))
 HOSTILE = "</script><img src=x onerror=window.hurt=1>"
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -79,6 +80,18 @@ def test_a_folder_of_decisions_is_a_gallery(make_decision, tmp_path):
     assert photo["entries"][0]["words"] == ["yes 0.70", "no 0.20", "old 0.60"]
     assert (text["image"], "table" in text["entries"][0]) == (None, False)
     assert all('id="heads"' in page.read_text() for page in gallery.viewers)
+
+
+def test_a_gallery_of_decisions_of_training_says_what_is_right(make_decision, tmp_path):
+    """As of a part of a run; of the run itself there is one page, see `decision_gallery`."""
+    record = make_decision(classes=CLASSES, truth="no", wrong=True, set="val", why="mistake")
+    for step in (1, 2):
+        save_decision(tmp_path / f"step-{step}" / "mistakes" / "dog.npz", record)
+    (group,) = data_of(build_gallery(tmp_path).page.read_text())["groups"]
+    assert group["set"] == "mistakes"
+    assert [(one["step"], one["caption"]) for one in group["entries"]] == [
+        (step, "is it a dog? → yes 0.70 (truth: no)") for step in (1, 2)
+    ]
 
 
 def test_kinds_that_meet_in_one_image_are_said(make_decision, tmp_path):
@@ -208,6 +221,14 @@ def test_what_an_input_lacks_has_no_place(opened, make_decision, kind):
     assert page.is_visible("#tokens") is (text is not None)
     assert page.is_visible(".scale") is bool(images)
     assert page.locator("#sentence .part").count() == len((text or "").split())
+
+
+@needs_browser
+def test_what_is_right_and_what_is_missing_is_said(opened, make_decision):
+    classes = [CLASSES[0], replace(CLASSES[1], role="right")]
+    page = opened(make_decision(classes=classes, images=0, missing=("image",), truth="no"))
+    assert page.inner_text("#facts") == "6 tokens · its image is missing · truth: no"
+    assert page.locator(".class").all_inner_texts()[1].startswith("no · right")
 
 
 @needs_browser

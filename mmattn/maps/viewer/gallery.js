@@ -1,15 +1,4 @@
-// The page of many images: cards, filled when they come into view, and a slider over steps.
-
-// The step that is looked at, as an index of page.steps.
-let at = Math.max(0, page.steps.length - 1);
-const cards = [];
-
-// What a group showed last at a step: the newest entry that is not after it, else none.
-function entryOf(group) {
-  if (!page.steps.length) return group.entries.at(-1);
-  const step = page.steps[at];
-  return group.entries.findLast((entry) => entry.step === null || entry.step <= step);
-}
+// The page of many images: a card an image, with a strip of its words.
 
 function buildCard(group) {
   const card = {
@@ -107,92 +96,9 @@ function cell(group, entry, canvas, word, title) {
   return element("a", { href: addressOf(group, entry), title }, canvas, name);
 }
 
-function drawAll() {
-  for (const card of cards) drawCard(card);
-}
-
-function applyFilters() {
-  const [set, words] = [byId("set").value, byId("search").value.toLowerCase().split(/\s+/)];
-  let shownCards = 0;
-  for (const { group, box } of cards) {
-    const text = [group.set, group.name, ...group.entries.map(({ caption }) => caption)];
-    const all = text.concat(group.references).join(" ").toLowerCase();
-    box.hidden = (set !== "*" && group.set !== set) || !words.every((word) => all.includes(word));
-    shownCards += box.hidden ? 0 : 1;
-  }
-  byId("none").hidden = shownCards > 0;
-}
-
-function buildFilters() {
-  const sets = [...new Set(page.groups.map(({ set }) => set))];
-  fill(byId("set"), [["*", "all"], ...sets.map((set) => [set, set || "(top folder)"])]);
-  byId("set").parentElement.hidden = sets.length < 2;
-  byId("filters").hidden = page.groups.length < 2;
-  byId("set").addEventListener("input", applyFilters);
-  byId("search").addEventListener("input", applyFilters);
-  byId("filters").addEventListener("submit", (event) => event.preventDefault());
-}
-
-function buildSlider() {
-  if (page.steps.length < 2) return;
-  const output = element("output", { for: "pick" }, stepText());
-  const slider = element("input", {
-    id: "pick", type: "range", min: 0, max: page.steps.length - 1, value: at,
-    "aria-valuetext": stepText(),
-    input: (event) => {
-      at = Number(event.target.value);
-      output.textContent = stepText();
-      slider.setAttribute("aria-valuetext", stepText());
-      drawAll();
-    },
-  });
-  byId("picker").append(element("label", {}, "Step ", slider), output);
-}
-
-function stepText() {
-  return page.steps[at].toLocaleString("en");
-}
-
-function buildUnreadable() {
-  const { unreadable } = page;
-  const box = byId("unreadable");
-  box.hidden = !unreadable.length;
-  const files = unreadable.length > 1 ? "files" : "file";
-  box.querySelector("summary").textContent = `${unreadable.length} ${files} left out`;
-  box.querySelector("ul").replaceChildren(...unreadable.map((line) => element("li", {}, line)));
-}
-
-function build() {
-  byId("title").textContent = page.title;
-  const steps = page.steps.length;
-  const count = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
-  byId("facts").textContent = [count(page.groups.length, "image"), steps && count(steps, "step")]
-    .filter(Boolean)
-    .join(" · ");
-  byId("notes").replaceChildren(...page.notes.map((text) => element("p", {}, text)));
-  cards.push(...page.groups.map(buildCard));
-  const seen = new IntersectionObserver(
-    (changes) => {
-      for (const { target, isIntersecting } of changes) {
-        target.card.visible = isIntersecting;
-        drawCard(target.card);
-      }
-    },
-    { rootMargin: "200px" },
-  );
-  for (const card of cards) {
-    describe(card, entryOf(card.group));
-    byId("cards").append(card.box);
-    seen.observe(card.box);
-  }
-  buildFilters();
-  buildSlider();
-  buildUnreadable();
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-    for (const card of cards) card.drawn = null;
-    drawAll();
-  });
-}
-
 setLook(page.look);
 build();
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+  for (const card of cards) card.drawn = null;
+  drawAll();
+});
