@@ -56,6 +56,24 @@ def test_results_hold_the_score_and_what_it_is_compared_with(run):
         assert name in run[1]
 
 
+def test_a_run_shows_what_it_confuses_and_why_it_answers_as_it_does(run):
+    """Of the validation and of both test sets, the latter also with the fitted temperature."""
+    results = json.loads((run[0] / "results.json").read_text())
+    for name in ("val", "test-fonts", "test-compositions"):
+        (step,) = (run[0] / "pictures" / name).iterdir()
+        assert {path.name for path in step.glob("*.png")} == {
+            *("confusion.png", "reliability.png", "risk_coverage.png"),
+        }
+        lines = (step / "reliability.csv").read_text().splitlines()[1:]
+        temperatures = {float(line.partition(",")[0]) for line in lines}
+        fitted = set() if name == "val" else {results["model/temperature"]}
+        assert temperatures == {1.0, *fitted}
+    assert {"test/fonts/aurc", "test/fonts/ece_calibrated"} <= results.keys()
+    shown = {path.parent.name for path in (run[0] / "decisions").rglob("*.png")}
+    assert shown == {"probes", "mistakes"}
+    assert (run[0] / "decisions" / "index.html").is_file()
+
+
 def test_a_run_can_be_read_back_with_its_classes(run):
     found = load_run(run[0])
     batch = next(iter(found.data.val_dataloader()))

@@ -82,6 +82,9 @@ def train_and_test(config: DictConfig, folder: Path, checkpoint: Path | None) ->
         if config.train:
             fit(trainer, task, data, checkpoint)
             metrics |= trainer.callback_metrics
+        if config.train and not config.trainer.fast_dev_run:
+            # Before the tests, which show how sure the model may be with it.
+            metrics |= calibrate(trainer, task, data, best=best_weights(trainer))
         if config.test:
             test(trainer, task, data, checkpoint, trained=config.train)
             metrics |= trainer.callback_metrics
@@ -93,7 +96,6 @@ def train_and_test(config: DictConfig, folder: Path, checkpoint: Path | None) ->
         if config.train and not config.trainer.fast_dev_run:
             # A test has loaded the best weights, and measured them.
             best = None if config.test else best_weights(trainer)
-            metrics |= calibrate(trainer, task, data, best=best)
             if trainer.is_global_zero:
                 save_model(task, data, folder, best=best, results=metrics if config.test else {})
         if config.controls and config.train and config.test:
