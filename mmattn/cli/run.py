@@ -76,14 +76,14 @@ def train_and_test(config: DictConfig, folder: Path, checkpoint: Path | None) ->
     show_config(config, folder)
 
     metrics: dict[str, Any] = {}
+    keeps = config.train and not config.trainer.fast_dev_run  # what it learns
     with logged(trainer, config, model):
         if config.feature_cache is not None:
             use_feature_cache(config, data, model, trainer)
         if config.train:
             fit(trainer, task, data, checkpoint)
             metrics |= trainer.callback_metrics
-        if config.train and not config.trainer.fast_dev_run:
-            # Before the tests, which show how sure the model may be with it.
+        if keeps:  # before the tests, which show how sure the model may be with it
             metrics |= calibrate(trainer, task, data, best=best_weights(trainer))
         if config.test:
             test(trainer, task, data, checkpoint, trained=config.train)
@@ -92,14 +92,12 @@ def train_and_test(config: DictConfig, folder: Path, checkpoint: Path | None) ->
         for callback in callbacks(trainer):
             if isinstance(callback, Throughput):
                 metrics |= callback.results()
-        earnest = trainer.is_global_zero and not config.trainer.fast_dev_run
-        if config.train and not config.trainer.fast_dev_run:
+        if keeps and trainer.is_global_zero:
             # A test has loaded the best weights, and measured them.
             best = None if config.test else best_weights(trainer)
-            if trainer.is_global_zero:
-                save_model(task, data, folder, best=best, results=metrics if config.test else {})
+            save_model(task, data, folder, best=best, results=metrics if config.test else {})
         if config.controls and config.train and config.test:
-            if earnest:  # a control that fails takes nothing with it
+            if keeps and trainer.is_global_zero:  # a control that fails takes nothing with it
                 write_results(folder / "results.json", metrics)
             metrics |= run_controls(config, data)
         return finish(trainer, config, folder, metrics)
