@@ -224,9 +224,7 @@ class DecisionLogger(L.Callback):
         names = file_names([record.key for record in records])
         pictures, first = [decision_sheet(record) for record in records], records[0]
         # Logged first: a logger is no worse off for a disk that is full.
-        key = f"decisions/{first.set}/{first.why}s" + (
-            f"/{first.classes[0].head}" if several else ""
-        )
+        key = "/".join(["decisions", first.set, f"{first.why}s", *(first.heads if several else ())])
         captions = [f"{record.key} | {decision_line(record)}" for record in records]
         self._media.images(trainer.loggers, trainer.global_step, key, pictures, captions)
         with ThreadPoolExecutor(2) as pool:  # compression runs without the interpreter

@@ -108,4 +108,4 @@ def test_two_processes_show_what_one_does(
         if place.endswith(".npz"):
             a, b = load_decision(path), load_decision(two[place])
             assert (a.key, a.truth, a.wrong) == (b.key, b.truth, b.wrong)
-            assert a.arguments[0].probability == pytest.approx(b.arguments[0].probability, 1e-4)
+            assert a.classes[0].probability == pytest.approx(b.classes[0].probability, 1e-4)
