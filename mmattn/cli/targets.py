@@ -2,8 +2,8 @@
 
 Hydra's own block-list is not a boundary: `_target_: torch.load` would run code from a file. So
 `_target_` is checked against a list of what may be built, and what it resolves to must be a class
-(or a function of ours or of the user's own) that is *defined* in an allowed package, not merely
-reachable through it.
+(or a function of the user's own, or one of two of ours) that is *defined* in an allowed package,
+not merely reachable through it.
 """
 
 import importlib
@@ -28,6 +28,11 @@ PACKAGES = {
     "lightning.pytorch.plugins.": "lightning",  # some of them are Fabric's
 }
 EXACT = {"lightning.pytorch.Trainer": "lightning.pytorch"}
+# A class only builds itself; our other functions write files, among other things.
+FUNCTIONS = {
+    "mmattn.interop.timm_vit.timm_vision_transformer",
+    "mmattn.model_folder.encoders.vision_of",
+}
 REFUSED = ("mmattn.cli.",)  # it builds and imports what it is told to
 NOBODYS = {*sys.stdlib_module_names, "mmattn", "torch", "torchvision", "lightning"}
 
@@ -76,7 +81,7 @@ def check_target(key: str, target: Any, allowed: Sequence[str] = ()) -> None:
             f"{key}={target!r} is not on the list of what a configuration may build"
             f"{remedy * (own not in NOBODYS)}"
         )
-    check_defined(key, target, home, functions=home == "mmattn" or home in allowed)
+    check_defined(key, target, home, functions=target in FUNCTIONS or home in allowed)
 
 
 def check_defined(key: str, target: str, home: str, *, functions: bool = False) -> None:

@@ -59,6 +59,8 @@ def test_everything_that_our_own_files_name_may_be_built():
         "mmattn.cli.targets.importlib.import_module",
         "mmattn.cli.targets.resolve",  # ours, but it imports what it is told to
         "mmattn.cli.build.build",
+        "mmattn.files.write_whole",  # ours, but it writes what it is told to
+        "mmattn.training.results.write_results",
         "mmattn.weights.torch.load",
         "mmattn.weights.Tensor",  # reachable through us, and not ours
         "mmattn.errors",
