@@ -80,7 +80,7 @@ def test_its_results_tell_the_temperature_and_what_is_left(run, validation):
         for t in (temperature, temperature * 1.05, temperature / 1.05)
     ]
     assert math.isfinite(losses[0])
-    assert losses[0] == min(losses)
+    assert losses[0] <= min(losses) + 1e-6  # an untrained model hardly minds
 
 
 def test_the_model_folder_and_the_run_give_the_same_model(run):

@@ -46,7 +46,8 @@ def test_other_questions_name_no_region(asked, text, answer, image):
 def test_questions_about_marks_are_the_ones_with_a_region(asked):
     for example in asked.examples:
         kind, answer = example.key.split("/")[-2:]
-        about = kind == "which_mark" or (kind.partition("-")[0], answer) == ("mark", "yes")
+        kind = kind.partition("-")[0]
+        about = kind == "which_mark" or (kind, answer) == ("mark", "yes")
         found = asked.store.named_region(example)
         assert about or found is None
         if found is not None:
