@@ -176,6 +176,8 @@ class ClassifySettings(JobSettings):
 
     def check_zero_shot(self) -> None:
         """Raise ConfigError for what classes that are only named cannot be combined with."""
+        if self.labels_file == "-":
+            raise ConfigError("--labels-file is a file: stdin is for images")
         if self.text or self.texts or self.heads or self.truncate:
             raise ConfigError(
                 "--text, --texts, --head and --truncate are of classifiers, which have classes of "

@@ -14,7 +14,7 @@ from mmattn.cli.index_place import default_index
 from mmattn.cli.inputs import named_images
 from mmattn.cli.job_settings import RetrieveSettings
 from mmattn.cli.plain_command import check_folder
-from mmattn.cli.text_inputs import read_texts
+from mmattn.cli.text_inputs import texts_alone
 from mmattn.errors import ConfigError, DataError
 from mmattn.pipeline.batch_size import fastest_batch_size
 from mmattn.pipeline.index_file import read_index
@@ -26,6 +26,7 @@ from mmattn.pipeline.retrieval import Index
 from mmattn.pipeline.retriever import Query
 
 SHOWN = 20  # unreadable images that are told by their names
+UNMEASURED = 8  # computed at once where there are no images to measure batches of
 
 
 def retrieve(job: RetrieveSettings) -> int:
@@ -43,19 +44,28 @@ def retrieve(job: RetrieveSettings) -> int:
     queries, images = queries_of(job), named_images(job.images) if job.images else []
     settings = {"device": device_of(job.device), "dtype": job.dtype, "revision": job.revision}
     pipeline = load_joint(job.model, "mmattn retrieve", **settings)
+    size = job.batch_size or batch_size(pipeline, images)
     try:
-        return searched(job, pipeline, queries, images)
+        return searched(job, pipeline, queries, images, size)
     except torch.OutOfMemoryError:
         raise ConfigError(
-            f"--batch-size {job.batch_size}: the accelerator's memory does not suffice; give less"
+            f"--batch-size {size}: the accelerator's memory does not suffice; give less"
         ) from None
 
 
+def batch_size(pipeline: JointPipeline, images: Sequence[Path]) -> int:
+    """Return how many are fast at once; measured on images alone, where there are some."""
+    return fastest_batch_size(pipeline.embedder(), most=len(images)) if images else UNMEASURED
+
+
 def searched(
-    job: RetrieveSettings, pipeline: JointPipeline, queries: list[Query], images: list[Path]
+    job: RetrieveSettings,
+    pipeline: JointPipeline,
+    queries: list[Query],
+    images: list[Path],
+    size: int,
 ) -> int:
-    """Embed, search and tell; return how many images could not be read."""
-    size = job.batch_size or fastest_batch_size(pipeline.embedder(), most=len(images) or 1)
+    """Embed, `size` at once, search and tell; return how many images could not be read."""
     sizes: dict[str, Any] = {"batch_size": size, "threads": job.threads}
     asked = "image" if job.like else "text"
     # Before the images: mistakes are told before hours of work.
@@ -73,18 +83,8 @@ def queries_of(job: RetrieveSettings) -> list[Query]:
     if job.like:
         paths = enumerate(map(Path, job.like))
         return [Query(picture=picture_of_file(path, i, job.max_pixels)) for i, path in paths]
-    texts = [*job.typed, *job.query]
-    return [Query(text=text) for text in [*texts, *plain_texts(job.queries)]]
-
-
-def plain_texts(source: str | None) -> list[str]:
-    """Return the texts of a file. Raises DataError for lines that are more, or less, than texts."""
-    found = []
-    for one in [] if source is None else read_texts(source):
-        if one.images or not isinstance(one.text, str):
-            raise DataError(f'{one.where}: give a "text" alone')
-        found.append(one.text)
-    return found
+    listed = [] if job.queries is None else texts_alone(job.queries)
+    return [Query(text=text) for text in [*job.typed, *job.query, *listed]]
 
 
 def index_of(
@@ -92,7 +92,7 @@ def index_of(
 ) -> tuple[Index, list[Unreadable]]:
     """Return what is searched, and the images that could not be read."""
     if job.texts is not None:
-        texts = plain_texts(job.texts)
+        texts = texts_alone(job.texts)
         return pipeline.index(texts=texts, batch_size=size, truncate=job.truncate), []
     if not images:
         assert job.index is not None

@@ -8,13 +8,14 @@ from mmattn.cli.inputs import STDIN, named_images, stdin_lines
 from mmattn.data.captions import read_lines
 from mmattn.data.labelled.json_values import read_jsonl
 from mmattn.errors import ConfigError, DataError
+from mmattn.pipeline.image_files import at_home
 from mmattn.pipeline.questions import together
 
 
 class Named(NamedTuple):
     """An input as a command names it, in values that JSON holds.
 
-    images: paths, as they were given. text: a text or a list of its words; None without one. where:
+    images: paths, as they were given, but for a "~". text: a text or a list of its words; None without one. where:
     it was read, for messages. listed: whether its images stood with it in one line.
     """
 
@@ -77,17 +78,32 @@ def read_texts(source: str) -> list[Named]:
     return found
 
 
+def texts_alone(source: str) -> list[str]:
+    """Return the texts of a file. Raises DataError for lines that are more, or less, than texts."""
+    found = []
+    for one in read_texts(source):
+        if one.images or not isinstance(one.text, str):
+            raise DataError(f'{one.where}: give a "text" alone')
+        found.append(one.text)
+    return found
+
+
 def json_input(value: dict[str, Any], where: str) -> Named:
     """Return what a line of JSONL names. Raises DataError where that is no input."""
     image, text = value.get("image"), value.get("text")
     images = [] if image is None else [image] if isinstance(image, str) else image
     if not is_texts(images):
         raise DataError(f'{where}: "image" is {image!r}: give a path, or a list of them')
+    for image in images:
+        if not Path(image).name:
+            raise DataError(f'{where}: "image" is {image!r}, which names no file: give a path')
     if not (text is None or isinstance(text, str) or is_texts(text)):
         raise DataError(f'{where}: "text" is {text!r}: give a text, or a list of its words')
     if not images and text is None:
         raise DataError(f'{where}: neither an "image" nor a "text": give one')
-    return Named(images, text, where, listed=True)
+    # What has no "~" stays as it is written: results call it so, and jobs go on by that.
+    named = [str(at_home(image)) if image.startswith("~") else image for image in images]
+    return Named(named, text, where, listed=True)
 
 
 def is_texts(value: Any) -> bool:

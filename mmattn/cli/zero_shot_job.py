@@ -11,7 +11,7 @@ from mmattn.cli.inputs import Input, named_images, numbered
 from mmattn.cli.job_settings import ClassifySettings
 from mmattn.cli.jsonl import CLASSES, read_lines
 from mmattn.cli.jsonl_job import Work
-from mmattn.cli.text_inputs import read_texts
+from mmattn.cli.text_inputs import texts_alone
 from mmattn.errors import ConfigError
 from mmattn.pipeline.classification import Classification
 from mmattn.pipeline.load import load_joint
@@ -36,14 +36,14 @@ class ZeroShotWork(Work):
             ConfigError: for a file of results for other labels, which would be mixed with these.
         """
         if self.job.out is not None:
-            check_same_labels(self.job.out, self.labels())
+            check_same_labels(self.job.out, self.labels(), self.job.top)
         return list(map(str, named_images(self.job.images)))
 
     def labels(self) -> list[str]:
         """Return the names of the classes. Raises DataError for a file that holds none."""
         if self.job.labels_file is None:
             return list(self.job.labels)
-        return [str(one.text) for one in read_texts(self.job.labels_file)]
+        return texts_alone(self.job.labels_file)
 
     def load(self, device: torch.device) -> ZeroShot:
         """Return what tells the classes."""
@@ -71,12 +71,34 @@ class ZeroShotWork(Work):
         return found.to_dict()
 
 
-def check_same_labels(out: Path, labels: Sequence[str]) -> None:
-    """Raise ConfigError where a file has been told a label that is not asked for now."""
+def check_same_labels(out: Path, labels: Sequence[str], top: int) -> None:
+    """Raise ConfigError where a file does not hold what is asked for now.
+
+    Each line has the labels of its "top": that they are among these, and as many as would be told
+    now. It cannot be seen that there were others where not all are told, nor other templates.
+    """
+    wanted = min(top, len(labels))
+    again = "what is there is not told again, so give another file with --out"
     for number, line in enumerate(read_lines(out, CLASSES), 1):
-        told = json.loads(line.raw).get("label")
-        if told is not None and told not in labels:
+        if line.bad:
+            continue
+        where, told = f"{out}, line {number}", told_labels(json.loads(line.raw))
+        if told is None:
+            raise ConfigError(f"{where}: is of a classifier, which has classes of its own: {again}")
+        other = next((label for label in told if label not in labels), None)
+        if other is not None:
             raise ConfigError(
-                f"{out}, line {number}: has the label {told!r}, which is none of those asked for: "
-                "what is there is not told again, so give another file with --out"
+                f"{where}: has the label {other!r}, which is none of those asked for: {again}"
             )
+        if len(told) != wanted:
+            raise ConfigError(
+                f'{where}: has {len(told)} labels in "top", and {wanted} are asked for: {again}'
+            )
+
+
+def told_labels(line: dict[str, Any]) -> list[str] | None:
+    """Return the labels in the "top" of a line; None where it is not of one head of classes."""
+    top = line.get("top")
+    if "heads" in line or not isinstance(top, list):
+        return None
+    return [str(one.get("label")) if isinstance(one, dict) else str(one) for one in top]

@@ -51,12 +51,14 @@ class Unsure(NamedTuple):
 class Word(NamedTuple):
     """A word of the text, the most probable class of it, and how probable that is.
 
-    The label is None where it is not probable enough; `unsure` where there was a single pass.
+    The label is None where it is not probable enough, and `best` is that class all the same;
+    `unsure` is None where there was a single pass.
     """
 
     word: str
     label: str | None
     probability: float
+    best: str
     unsure: Unsure | None = None
 
     def to_dict(self) -> dict[str, Any]:

@@ -76,12 +76,14 @@ def _words(
     for place in range(max(len(one[head].words) for one in said)):
         rows = [row for row, one in enumerate(said) if place < len(one[head].words)]
         part, word = batch.select(rows), torch.full((len(rows),), place)
+        told = [said[row][head].words[place] for row in rows]
+        # Of a mean of passes it may be another class than that of the pass that is explained.
+        chosen = torch.tensor([classes.index[one.best] for one in told])
         decision = decision_relevance(
-            bundle.model, part, head, word=word, kind="words", at_once=AT_ONCE
+            bundle.model, part, head, chosen, word=word, kind="words", at_once=AT_ONCE
         )
-        for at, row in enumerate(rows):
-            one, label = said[row][head].words[place], classes.names[int(decision.classes[at])]
-            explained = ExplainedClass(head, label, one.probability, one.word, place)
+        for at, (row, one) in enumerate(zip(rows, told, strict=True)):
+            explained = ExplainedClass(head, one.best, one.probability, one.word, place)
             yield row, argued(decision, at, explained, len(asked[row].pixels))
 
 

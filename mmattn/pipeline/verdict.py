@@ -87,8 +87,9 @@ class Verdict:
             # Behind the place where a text was cut no word has a start; padding is no word.
             words = (question.text or ())[: len(question.starts)]
             best, sure = ordered.indices[:, 0].tolist(), ordered.values[:, 0].tolist()
+            names = [classes.names[i] for i in best]
             said = [
-                Word(word, self.told(classes.names[best[i]], sure[i]), sure[i], *unsure[i : i + 1])
+                Word(word, self.told(names[i], sure[i]), sure[i], names[i], *unsure[i : i + 1])
                 for i, word in enumerate(words)
             ]
             return Answer(classes.kind, words=tuple(said), at_least=self.at_least)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mmattn.cli.text_inputs import Named, named_inputs
+from mmattn.cli.text_inputs import Named, named_inputs, texts_alone
 from mmattn.errors import ConfigError, DataError
 
 
@@ -82,6 +82,20 @@ def test_jsonl_gives_pairs_with_images_of_their_own(texts):
     assert all(one.listed for one in found)
 
 
+def test_jsonl_may_name_images_at_home(texts, monkeypatch):
+    monkeypatch.setenv("HOME", "/somewhere")
+    lines = ['{"image": ["~/1.png", "./~/2.png"]}', '{"image": "./3.png"}']
+    found = named_inputs((), (), texts(*lines, name="pairs.jsonl"))
+    assert said(found) == [(["/somewhere/1.png", "./~/2.png"], None), (["./3.png"], None)]
+
+
+def test_lines_of_more_than_a_text_are_no_texts_alone(texts):
+    assert texts_alone(texts("a", "b c")) == ["a", "b c"]
+    for line in ('{"image": "1.png"}', '{"image": "1.png", "text": "a"}', '{"text": ["a", "b"]}'):
+        with pytest.raises(DataError, match=r'lines\.jsonl:1: give a "text" alone'):
+            texts_alone(texts(line, name="lines.jsonl"))
+
+
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
@@ -89,6 +103,9 @@ def test_jsonl_gives_pairs_with_images_of_their_own(texts):
         ("[1]", "a list, where an object was expected"),
         ('{"image": 3, "text": "a"}', r'pairs\.jsonl:1: "image" is 3: give a path, or a list of'),
         ('{"image": ["a", 3]}', r'"image" is \["a", 3\]|"image" is \[\'a\', 3\]'),
+        ('{"image": ""}', r'pairs\.jsonl:1: "image" is \'\', which names no file: give a path'),
+        ('{"image": ["a.png", "."]}', r'"image" is \'\.\', which names no file'),
+        ('{"image": "/"}', r'"image" is \'/\', which names no file'),
         ('{"text": 3}', r'pairs\.jsonl:1: "text" is 3: give a text, or a list of its words'),
         ('{"answer": "yes"}', r'pairs\.jsonl:1: neither an "image" nor a "text": give one'),
     ],

@@ -58,6 +58,35 @@ def test_a_job_goes_on_but_not_with_other_labels(classify, photos):
     assert Path("out.jsonl").read_text() == before
 
 
+def test_labels_of_other_lines_than_texts_are_refused(classify):
+    Path("labels.jsonl").write_text('{"text": "dog"}\n{"image": "photos/1.png"}\n')
+    code, _, err = classify("photos", "--labels-file", "labels.jsonl")
+    assert (code, err) == (2, 'error: labels.jsonl:2: give a "text" alone\n')
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["--labels", "dog,red ball"], "has the label 'cat', which is none of those asked for"),
+        (["--labels", "dog,red ball,cat,bird"], 'has 3 labels in "top", and 4 are asked for'),
+        ([*ASKED[1:], "--top", 2], 'has 3 labels in "top", and 2 are asked for'),
+    ],
+)
+def test_a_file_of_other_labels_is_refused_whichever_it_tells_first(classify, typed, said):
+    assert classify(*ASKED, "--out", "out.jsonl")[0] == 0
+    code, _, err = classify("photos", *typed, "--out", "out.jsonl")
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"out.jsonl, line 1: {said}" in err
+
+
+@pytest.mark.parametrize("said", ['"heads": {"a": {"label": "dog"}}', '"label": [], "words": []'])
+def test_a_file_of_a_classifier_is_refused(classify, said):
+    Path("out.jsonl").write_text(f'{{"image": "photos/1.png", {said}}}\n')
+    code, _, err = classify(*ASKED, "--out", "out.jsonl")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "out.jsonl, line 1: is of a classifier, which has classes of its own" in err
+
+
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
@@ -68,6 +97,7 @@ def test_a_job_goes_on_but_not_with_other_labels(classify, photos):
         (["photos", "--labels", "a,b,a"], "the label 'a' is given twice"),
         (["photos", "--labels", "a" * 99], "tokens and the model reads 12"),
         (["photos", "--labels-file", "nowhere.txt"], "nowhere.txt"),
+        (["photos", "--labels-file", "-"], "--labels-file is a file: stdin is for images"),
         (["--labels", "a"], "nothing to classify: name images"),
         ([*ASKED, "--top", "0"], "--top 0: give 1 or more"),
     ],
