@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from mmattn.data.backend import backend_errors
 from mmattn.data.text_rows import text_rows
 from mmattn.data.tokenizer import CaptionTokenizer
 from mmattn.errors import ConfigError, DataError
@@ -39,7 +40,8 @@ def zero_shot_weights(
 
     Raises:
         ConfigError: there is no name, or a template has no place for it.
-        DataError: a name in a template is longer than the model's texts may be.
+        DataError: a name in a template is longer than the model's texts may be, or cannot be
+            written in its tokens.
     """
     check_named(names, templates)
     texts = [template.replace(PLACE, name) for name in names for template in templates]
@@ -77,9 +79,13 @@ def check_named(names: Sequence[str], templates: Sequence[str]) -> None:
 
 
 def check_fits(tokenizer: CaptionTokenizer, texts: Sequence[str], max_length: int) -> None:
-    """Raise DataError for a text of more than `max_length` tokens, its begin token included."""
+    """Raise DataError for a text of more than `max_length` tokens, its begin token included.
+
+    Also for one that cannot be written in the model's tokens.
+    """
     for text in texts:
-        length = len(tokenizer.encode(text)) + 1
+        with backend_errors(f"{text[:60]!r}: the model has no tokens for this text", DataError):
+            length = len(tokenizer.encode(text)) + 1
         if length > max_length:
             raise DataError(
                 f"{text[:60]!r} has {length} tokens and the model reads {max_length}: "

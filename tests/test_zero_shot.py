@@ -74,6 +74,15 @@ def test_rows_are_those_of_the_data_module(tokenizer):
     assert text_rows(tokenizer, [], 6)[0].shape == (0, 1)
 
 
+def test_a_name_that_the_tokenizer_cannot_write_is_named(model, tokenizer, monkeypatch):
+    def fail(text):
+        raise Exception("WordLevel error: Missing [UNK] token")  # as the library does
+
+    monkeypatch.setattr(tokenizer, "encode", fail)
+    with pytest.raises(DataError, match=r"'cat': the model has no tokens for this text \(Word"):
+        zero_shot_weights(model, tokenizer, ["cat"])
+
+
 @pytest.mark.parametrize(
     ("names", "templates", "error", "said"),
     [

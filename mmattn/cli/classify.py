@@ -28,6 +28,7 @@ from mmattn.cli.job_flags import (
 )
 from mmattn.cli.job_settings import ClassifySettings
 from mmattn.cli.plain_command import mistakes_in_one_line
+from mmattn.errors import ConfigError
 
 EPILOG = """exit codes: 0 every input has its classes, 1 a failure of the program, 2 a mistake in
 the input (nothing was classified, or what was is in --out), 3 some images could not be read (their
@@ -73,7 +74,6 @@ def parser() -> ArgumentParser:
     labels = parser.add_mutually_exclusive_group()
     labels.add_argument(
         "--labels",
-        default="",
         metavar="TEXT",
         help='of a joint model: what images are told apart by, such as "cat,dog"',
     )
@@ -99,7 +99,7 @@ def add_certainty_flags(parser: ArgumentParser) -> None:
         metavar="INT",
         help="tell the mean of so many passes with dropout on, and how unsure they are",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="INT", help="of what is dropped (0)")
+    parser.add_argument("--seed", type=int, metavar="INT", help="of what --passes drop (0)")
     parser.add_argument(
         "--at-least",
         type=float,
@@ -125,10 +125,18 @@ def settings(arguments: Namespace) -> ClassifySettings:
         passes=arguments.passes,
         seed=arguments.seed,
         at_least=arguments.at_least,
-        labels=tuple(label.strip() for label in arguments.labels.split(",") if label.strip()),
+        labels=() if arguments.labels is None else split_labels(arguments.labels),
         labels_file=arguments.labels_file,
         templates=tuple(arguments.template),
     )
+
+
+def split_labels(typed: str) -> tuple[str, ...]:
+    """Return the labels between commas. Raises ConfigError where there is none."""
+    labels = tuple(label.strip() for label in typed.split(",") if label.strip())
+    if not labels:
+        raise ConfigError(f'--labels {typed!r} names no label: give some, such as "cat,dog"')
+    return labels
 
 
 def main() -> None:

@@ -60,7 +60,7 @@ class ClassifyWork(Work):
             top=job.top,
             attention=job.attention is not None,
             passes=job.passes,
-            seed=job.seed,
+            seed=job.seed or 0,
             at_least=job.at_least,
         )
         return self.labeller

@@ -117,7 +117,7 @@ class ClassifySettings(JobSettings):
         truncate: cut texts that are longer than the model reads.
         others: further models, which make an ensemble with the first.
         passes: over each input, with dropout on; 0 for one without.
-        seed: of what is dropped.
+        seed: of what is dropped; None for 0.
         at_least: labels that are less probable are not told.
         labels: names of classes, for a joint model, which needs no training for them.
         labels_file: a file of such names, one a line; None for none.
@@ -135,7 +135,7 @@ class ClassifySettings(JobSettings):
     truncate: bool = False
     others: tuple[str, ...] = ()
     passes: int = 0
-    seed: int = 0
+    seed: int | None = None
     at_least: float = 0.0
     labels: tuple[str, ...] = ()
     labels_file: str | None = None
@@ -157,8 +157,10 @@ class ClassifySettings(JobSettings):
             raise ConfigError(f"--top {self.top}: give 1 or more")
         if self.passes and self.passes < 2:
             raise ConfigError(f"--passes {self.passes}: what passes disagree on takes 2 or more")
-        if self.seed < 0:
+        if self.seed is not None and self.seed < 0:
             raise ConfigError(f"--seed {self.seed}: give 0 or more")
+        if self.seed is not None and not self.passes:
+            raise ConfigError("--seed is of what --passes drop: give it, too")
         if not 0 <= self.at_least <= 1:
             raise ConfigError(f"--at-least {self.at_least}: a probability is from 0 to 1")
         if self.attention is not None and self.others:

@@ -27,11 +27,14 @@ HELP = """mmattn: train models that see and read, and look at what they attend t
                                    a caption for every image, with --attention FOLDER its maps
   mmattn classify IMAGES --text "is it a dog?" --model RUN
                                    the classes of every image, text, or pair of both
+  mmattn classify IMAGES --labels "cat,dog" --model RUN
+                                   which of these labels fits every image, by a joint model
   mmattn retrieve "a dog on a beach" IMAGES --model RUN
                                    the images that fit a text best, by a joint model
-  mmattn import SOURCE DEST        a captioner of Hugging Face or open_clip as a model folder
+  mmattn import SOURCE DEST        a captioner of Hugging Face or open_clip, or a run of ours, as a
+                                   model folder
   mmattn export MODEL DEST --to huggingface|onnx
-  mmattn view RUN                  the attention maps of a run as pages to explore in a browser
+  mmattn view RUN                  what a run attended to, or why it decided, as pages
   mmattn attention-report --model RUN
                                    do the maps fall on what the words name? Repeat --model for
                                    intervals over seeds

@@ -84,7 +84,7 @@ def bundle_of(task: Task, data: SplitDataModule) -> Bundle | ClassifierBundle:
             temperature=task.temperature,
             source=trained_on(type(data.source).__name__),
         )
-    raise ConfigError("a model folder holds a captioner or a classifier")
+    raise ConfigError("a model folder holds a captioner, a classifier or a joint model")
 
 
 def preprocessing_of(data: SplitDataModule) -> Preprocessing:

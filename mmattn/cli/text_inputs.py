@@ -15,8 +15,9 @@ from mmattn.pipeline.questions import together
 class Named(NamedTuple):
     """An input as a command names it, in values that JSON holds.
 
-    images: paths, as they were given, but for a "~". text: a text or a list of its words; None without one. where:
-    it was read, for messages. listed: whether its images stood with it in one line.
+    images: paths, as they were given, but for a "~". text: a text or a list of its words; None
+    without one. where: it was read, for messages. listed: whether its images stood with it in one
+    line.
     """
 
     images: list[str]

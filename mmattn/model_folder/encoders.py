@@ -16,7 +16,7 @@ def vision_of(
     image_size: Sequence[int] | None = None,
     revision: str | None = None,
 ) -> VisionTransformer:
-    """Return the image encoder of a captioner or classifier, with its weights, to be trained.
+    """Return the image encoder of a captioner, a classifier or a joint model, to be trained.
 
     Args:
         source: a model folder, a run directory that has one, or an id of the hub.

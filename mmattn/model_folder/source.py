@@ -20,7 +20,7 @@ def read_source(
     token: str | None = None,
     dtype: torch.dtype | None = None,
 ) -> Bundle | ClassifierBundle:
-    """Read a captioner or a classifier.
+    """Read a captioner, a classifier or a joint model.
 
     Args:
         source: a model folder; a run directory that has one; or, where nothing here has that name,

@@ -16,6 +16,7 @@ from mmattn.joint import JointModel
 from mmattn.pipeline.classification import Classification
 from mmattn.pipeline.collected import check_sizes, collected, counted
 from mmattn.pipeline.embedder import text_tokens, text_vectors
+from mmattn.pipeline.finite import check_finite
 from mmattn.pipeline.image_files import files_only
 from mmattn.pipeline.index_file import fingerprint
 from mmattn.pipeline.index_update import IndexUpdate
@@ -271,6 +272,7 @@ class JointPipeline(Pipeline):
         if twice is not None:
             raise ConfigError(f"the label {twice!r} is given twice: give each once")
         weights = zero_shot_weights(self.joint, self.tokenizer, names, list(templates))
+        check_finite(self.joint, weights)
         return ZeroShot(self.joint, self.embedder(), names, weights.float(), top)
 
     def query_vectors(

@@ -22,7 +22,7 @@ from mmattn.pipeline.pictures import Picture, Unreadable, grey_picture
 from mmattn.pipeline.prefetch import Ready, ahead_of, computed
 from mmattn.pipeline.preparation import Preparation
 from mmattn.pipeline.questions import Question
-from mmattn.pipeline.verdict import Opinion, Verdict
+from mmattn.pipeline.verdict import INDEPENDENT, Opinion, Verdict
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,18 @@ class Labeller:
         return self._each(questions, self.fused, batch_size=batch_size, threads=threads)
 
     def trial(self, size: int) -> None:
-        """Classify a batch of different grey pictures with the longest text."""
-        sees, texts = self.bundle.preprocessing, self.bundle.tokenizer
+        """Classify a batch of inputs with the longest text, and as many grey pictures as may be."""
+        sees, texts, most = (
+            self.bundle.preprocessing,
+            self.bundle.tokenizer,
+            self.bundle.model.images,
+        )
         ids = [0] if texts is None else [texts.begin_id] * self.bundle.max_length
         asked = []
         for i in range(size):
-            grey = () if sees is None else (grey_picture(sees.size, i),)
-            asked.append(Question("grey", i, grey, None if texts is None else "", ids, []))
+            shown = range(0 if sees is None else most)
+            grey = [grey_picture(sees.size, most * i + j) for j in shown]
+            asked.append(Question("grey", i, tuple(grey), None if texts is None else "", ids, []))
         list(self.results(asked, batch_size=size, threads=1))
 
     def preparing(self, kept: int):
@@ -178,7 +183,7 @@ class Labeller:
         """Return how probable each class of a head is, on the CPU."""
         scores = scores.float().cpu() / self.bundle.temperature.get(head, 1.0)
         kind = self.bundle.classes[head].kind
-        return scores.sigmoid() if kind in ("multi", "soft") else scores.softmax(-1)
+        return scores.sigmoid() if kind in INDEPENDENT else scores.softmax(-1)
 
     def _each(
         self,

@@ -78,7 +78,7 @@ def load_joint(source: str | Path, wanted: str, **settings: Any) -> JointPipelin
         return found
     raise ConfigError(
         f"{source} is {in_words(found.bundle)}; {wanted} is for joint models, which embed images "
-        "and texts (mmattn train task=joint)"
+        "and texts (mmattn train experiment=glyphs_joint)"
     )
 
 

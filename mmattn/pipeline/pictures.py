@@ -33,7 +33,7 @@ class Picture(NamedTuple):
 
 
 class Unreadable(NamedTuple):
-    """A picture that cannot be captioned, and why."""
+    """A picture that cannot be read, and why."""
 
     name: str
     error: DataError

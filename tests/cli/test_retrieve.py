@@ -366,6 +366,19 @@ def test_too_little_memory_is_one_line(retrieve, monkeypatch):
     assert (code, err[:25]) == (2, "error: --batch-size 4: th")
 
 
+def test_a_batch_size_that_was_found_is_named_where_it_does_not_fit(retrieve, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr("mmattn.cli.retrieve_job.fastest_batch_size", lambda _, most: most // 2)
+    monkeypatch.setattr("mmattn.pipeline.joint_pipeline.text_vectors", full)
+    code, _, err = retrieve(*ASKED, "--batch-size", "auto")
+    assert (code, err[:25]) == (2, "error: --batch-size 4: th")
+    Path("texts.txt").write_text("a\nb\n")
+    code, _, err = retrieve(DOG, "--texts", "texts.txt", "--batch-size", "auto")
+    assert (code, err[:25]) == (2, "error: --batch-size 8: th")
+
+
 def test_help_names_every_option_and_needs_no_torch():
     code = (
         "import sys; from mmattn.cli.main import main\n"

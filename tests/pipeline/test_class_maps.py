@@ -157,6 +157,21 @@ def test_the_label_of_every_word_has_its_own(make_classifier):
     assert repr(found[2].maps[0]).endswith("word='red')")
 
 
+def test_a_words_map_is_of_the_class_that_is_told_of_several_passes(make_classifier):
+    """Also where a single pass would say another one."""
+    bundle = make_classifier(vision=False, classes=ENTITIES, dropout=0.9)
+    pipeline = ClassifierPipeline(bundle)
+    (alone,) = pipeline.classify(texts=QUESTIONS[1])
+    (found,) = pipeline.classify(texts=QUESTIONS[1], attention=True, passes=2, at_least=0.9)
+    words = found["entity"].words
+    assert any(word.best != label for word, label in zip(words, alone.label, strict=True))
+    assert None in found.label
+    for place, (each, word) in enumerate(zip(found.maps, words, strict=True)):
+        assert (each.word, each.label, each.probability) == (word.word, word.best, word.probability)
+        wanted = by_hand(pipeline, "entity", word.best, None, QUESTIONS[1], word=place)
+        same([worth for _, worth in each.tokens], wanted.text[0])
+
+
 def test_a_text_that_was_cut_is_shown_as_the_model_read_it(make_classifier):
     pipeline = ClassifierPipeline(make_classifier(vision=False))
     text = "which colour has the ball? " * 5

@@ -348,8 +348,8 @@ def test_it_says_itself_in_one_line(asking, photos):
     assert repr(found) == (f"Classification('image-0', text='is it red?', answer={found.label!r})")
 
 
-def test_a_trial_takes_a_batch_of_different_pictures(asking, reading, batches):
-    for pipeline, pictures in ((asking, 3), (reading, 0)):
+def test_a_trial_takes_a_batch_of_different_pictures(asking, reading, comparing, batches):
+    for pipeline, pictures in ((asking, 3), (reading, 0), (comparing, 6)):
         batches.clear()
         pipeline.labeller().trial(3)
         assert batches == [(3, pictures)]

@@ -278,6 +278,14 @@ def test_without_a_fusion_nothing_matches(plain, photos):
     assert len(plain.retrieve("a dog", photos)[0].hits) == 5
 
 
+def test_labels_that_have_no_embedding_are_said(make_joint, photos):
+    broken = JointPipeline(make_joint())
+    with torch.no_grad():
+        broken.joint.text_projection.weight.fill_(torch.inf)
+    with pytest.raises(ConfigError, match="what the model computes is beyond float32"):
+        broken.classify(photos[:1], ["dog", "cat"])
+
+
 def test_load_gives_what_a_model_is(joint, make_captioner, tmp_path):
     joint.save(tmp_path / "joint")
     found = mmattn.load(tmp_path / "joint")

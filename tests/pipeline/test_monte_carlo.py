@@ -134,30 +134,6 @@ def test_passes_and_maps_go_together(dropped, photos):
     assert all((one.image == wanted[one.label]).all() for one in both.maps)  # without dropout
 
 
-def test_the_map_of_a_word_is_of_the_class_that_is_told(make_classifier):
-    """Also where the passes together say another one than a single pass."""
-    classes = {"entity": Classes("words", ("O", "person", "place"))}
-    pipeline = ClassifierPipeline(make_classifier(vision=False, classes=classes, dropout=0.9))
-    texts = [*TEXTS, ""]
-    plain = pipeline.classify(texts=texts, attention=True)
-    found = pipeline.classify(texts=texts, attention=True, passes=2, seed=1)
-    other = 0
-    for one, alone in zip(found, plain, strict=True):
-        words = one["entity"].words
-        assert [(each.label, each.probability) for each in one.maps] == [
-            (word.best, word.probability) for word in words
-        ]
-        for place, (each, single) in enumerate(zip(one.maps, alone.maps, strict=True)):
-            if each.label != single.label:
-                other += 1
-                assert not torch.equal(*(worth(m) for m in (each, single))), place
-    assert other
-
-
-def worth(one):
-    return torch.tensor([worth for _, worth in one.tokens])
-
-
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
