@@ -5,7 +5,7 @@ from glob import escape
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
-from mmattn.cli.jsonl import CAPTIONS, Kind, Line, mend, read_lines
+from mmattn.cli.jsonl import Kind, Line, mend, read_lines
 from mmattn.files import write_whole
 
 
@@ -27,7 +27,7 @@ class Item(Protocol):
 T = TypeVar("T", bound=Item)
 
 
-def begin(out: Path, wanted: Sequence[T], *, retry: bool, kind: Kind = CAPTIONS) -> list[T]:
+def begin(out: Path, wanted: Sequence[T], *, retry: bool, kind: Kind) -> list[T]:
     """Make a file ready to be gone on with; return the inputs that it does not have yet.
 
     Args:
@@ -60,7 +60,7 @@ def part(out: Path, rank: int) -> Path:
     return out.with_name(f".{out.name}.rank-{rank}")
 
 
-def merge_parts(out: Path, wanted: Sequence[Item], kind: Kind = CAPTIONS) -> None:
+def merge_parts(out: Path, wanted: Sequence[Item], kind: Kind) -> None:
     """Put what processes wrote behind the lines of the file, each input once, and remove it.
 
     In the order of the inputs. If this is killed, doing it again gives the same.
@@ -79,7 +79,7 @@ def merge_parts(out: Path, wanted: Sequence[Item], kind: Kind = CAPTIONS) -> Non
         one.unlink()
 
 
-def unreadable(out: Path, wanted: Sequence[Item], kind: Kind = CAPTIONS) -> int:
+def unreadable(out: Path, wanted: Sequence[Item], kind: Kind) -> int:
     """Return how many of the inputs a file has with an error."""
     bad = {line.key for line in read_lines(out, kind) if line.bad}
     return sum(one.key in bad for one in wanted)

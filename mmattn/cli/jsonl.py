@@ -51,7 +51,7 @@ def key_of(image: str | Sequence[str] | None, text: str | Sequence[str] | None) 
     return json.dumps([image, text])
 
 
-def read_lines(path: Path, kind: Kind = CAPTIONS) -> Iterator[Line]:
+def read_lines(path: Path, kind: Kind) -> Iterator[Line]:
     """Yield the whole lines of a file, none where there is no file.
 
     What follows the last line break is left out: a killed program did not finish it.
@@ -98,7 +98,7 @@ def check_torn(rest: bytes, kind: Kind, where: str) -> None:
         raise DataError(f"{where}: no line of {kind.name}: give another file with --out")
 
 
-def mend(path: Path, kind: Kind = CAPTIONS) -> None:
+def mend(path: Path, kind: Kind) -> None:
     """Remove what a killed program did not finish, if it did not finish its last line.
 
     A last line that is whole but for its line break is given one. Raises DataError, and changes

@@ -18,7 +18,7 @@ from mmattn.data.backend import backend_errors
 from mmattn.data.labelled.classes import Classes
 from mmattn.data.preprocessing import Preprocessing
 from mmattn.data.tokenizer import CaptionTokenizer
-from mmattn.errors import CheckpointError, ConfigError
+from mmattn.errors import CheckpointError, ConfigError, UserError
 from mmattn.tasks.task import own_entry
 from mmattn.training.checkpoints import read_checkpoint
 from mmattn.training.temperatures import temperature_figure
@@ -29,7 +29,8 @@ def bundle_of_run(model: str | Path, allowed: Sequence[str] = ()) -> Bundle | Cl
     """Return the captioner or classifier of a run directory, or of one of the checkpoints in it.
 
     Neither the data set nor pretrained weights need be at hand: the checkpoint holds the tokenizer,
-    the names of the classes and every weight.
+    the names of the classes and every weight. Only the model that an image encoder was taken from
+    (model/vision=from_model) must be: it alone says how that is built.
 
     Args:
         model: a run directory, of which the best checkpoint is taken, or a checkpoint below it.
@@ -46,7 +47,7 @@ def bundle_of_run(model: str | Path, allowed: Sequence[str] = ()) -> Bundle | Cl
     check_targets(parts, allowed)
     check_arguments(parts)
     content = read_checkpoint(checkpoint)
-    built = build(DictConfig(parts["model"]), "model").eval()
+    built = model_of(parts["model"]).eval()
     load_exactly(built, weights_of(content), str(checkpoint))
     tokenizer = tokenizer_of(content, checkpoint)
     about = {
@@ -69,6 +70,24 @@ def bundle_of_run(model: str | Path, allowed: Sequence[str] = ()) -> Bundle | Cl
     return Bundle(
         model=built, tokenizer=tokenizer, preprocessing=preprocessing_of(parts["data"]), **about
     )
+
+
+def model_of(section: dict[str, Any]) -> Any:
+    """Return the model that a run's configuration describes.
+
+    Raises:
+        ConfigError: where it cannot be built; it names the model that its image encoder came from.
+    """
+    vision = section.get("vision")
+    origin = vision.get("source") if isinstance(vision, dict) else None
+    try:
+        return build(DictConfig(section), "model")
+    except UserError as error:
+        if origin is None:
+            raise
+        raise ConfigError(
+            f"this run's image encoder came from {origin}, which must be at hand: {error}"
+        ) from error
 
 
 def preprocessing_of(data: Mapping[str, Any]) -> Preprocessing:

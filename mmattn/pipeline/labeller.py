@@ -80,8 +80,8 @@ class Labeller:
         ids = [0] if texts is None else [texts.begin_id] * self.bundle.max_length
         asked = []
         for i in range(size):
-            shown = range(0 if sees is None else most)
-            grey = [grey_picture(sees.size, most * i + j) for j in shown]
+            shown = () if sees is None else [(sees.size, most * i + j) for j in range(most)]
+            grey = [grey_picture(*one) for one in shown]
             asked.append(Question("grey", i, tuple(grey), None if texts is None else "", ids, []))
         list(self.results(asked, batch_size=size, threads=1))
 

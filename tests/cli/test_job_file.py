@@ -7,6 +7,7 @@ import pytest
 
 from mmattn.cli.inputs import numbered
 from mmattn.cli.job_file import begin, merge_parts, part, unreadable
+from mmattn.cli.jsonl import CAPTIONS
 from mmattn.errors import DataError
 from mmattn.pipeline.json_line import json_line
 
@@ -33,7 +34,7 @@ def in_file(path):
 
 
 def left(out, retry=False):
-    return "".join(one.name for one in begin(out, WANTED, retry=retry))
+    return "".join(one.name for one in begin(out, WANTED, retry=retry, kind=CAPTIONS))
 
 
 def test_a_new_job_has_all_to_do_and_makes_no_file(out):
@@ -80,10 +81,10 @@ def test_parts_are_put_together_in_order_each_image_once(out):
     out.write_bytes(lines("d", "z"))
     part(out, 0).write_bytes(lines("a", "e!", "x"))
     part(out, 1).write_bytes(lines("d", "b", "c!") + lines("f")[:-3])  # d was there; f was cut
-    merge_parts(out, WANTED)
+    merge_parts(out, WANTED, CAPTIONS)
     assert in_file(out) == ["d", "z", "a", "b", "c!", "e!", "x"]
     assert list(out.parent.iterdir()) == [out]
-    merge_parts(out, WANTED)
+    merge_parts(out, WANTED, CAPTIONS)
     assert in_file(out) == ["d", "z", "a", "b", "c!", "e!", "x"]
 
 
@@ -116,4 +117,4 @@ def test_parts_of_another_job_are_not_touched(out):
 
 def test_only_images_of_this_job_count_as_unreadable(out):
     out.write_bytes(lines("a!", "z!", "b", "c!"))
-    assert unreadable(out, WANTED) == 2
+    assert unreadable(out, WANTED, CAPTIONS) == 2

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from mmattn.cli.jsonl import CLASSES, appending, key_of, mend, read_lines, write_line
+from mmattn.cli.jsonl import CAPTIONS, CLASSES, appending, key_of, mend, read_lines, write_line
 from mmattn.errors import DataError
 from mmattn.pipeline.json_line import json_line
 
@@ -24,27 +24,27 @@ def path(tmp_path):
 
 def test_lines_are_read_as_they_were_written(path):
     path.write_bytes(WHOLE)
-    found = list(read_lines(path))
+    found = list(read_lines(path, CAPTIONS))
     assert [line.key for line in found] == [line["image"] for line in LINES]
     assert [line.bad for line in found] == [False, True, False]
     assert b"".join(line.raw for line in found) == WHOLE
 
 
 def test_no_file_has_no_line(path):
-    assert list(read_lines(path)) == []
-    mend(path)
+    assert list(read_lines(path, CAPTIONS)) == []
+    mend(path, CAPTIONS)
     assert not path.exists()
 
 
 @pytest.mark.parametrize("kept", range(len(WHOLE) + 1))
 def test_a_file_that_was_cut_anywhere_keeps_its_whole_lines(path, kept):
     path.write_bytes(WHOLE[:kept])
-    mend(path)
+    mend(path, CAPTIONS)
     lines = path.read_bytes().splitlines(keepends=True)
     assert lines == WHOLE.splitlines(keepends=True)[: len(lines)]
     whole = WHOLE[: kept + 1].count(b"\n")  # one that lacks its line break only is whole
     assert len(lines) == whole
-    assert len(list(read_lines(path))) == whole
+    assert len(list(read_lines(path, CAPTIONS))) == whole
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_file_that_was_cut_anywhere_keeps_its_whole_lines(path, kept):
 def test_any_other_file_is_refused_by_its_line_and_stays_as_it_is(path, content, said):
     path.write_bytes(content)
     with pytest.raises(DataError, match=said) as raised:
-        mend(path)
+        mend(path, CAPTIONS)
     assert str(raised.value).startswith(f"{path}, line ")
     assert path.read_bytes() == content
 
@@ -84,7 +84,7 @@ def test_lines_are_handed_over_at_once_and_go_on_where_the_file_ends(path):
 def test_the_folder_is_made(tmp_path):
     with appending(tmp_path / "new" / "er" / "a.jsonl") as file:
         write_line(file, LINES[0])
-    assert len(list(read_lines(tmp_path / "new" / "er" / "a.jsonl"))) == 1
+    assert len(list(read_lines(tmp_path / "new" / "er" / "a.jsonl", CAPTIONS))) == 1
 
 
 def test_stdout_gets_utf8_whatever_its_encoding(monkeypatch):
@@ -150,4 +150,4 @@ def test_a_file_of_anything_else_than_classes_is_refused(path, content, said):
 def test_a_file_of_classes_is_no_file_of_captions(path):
     path.write_bytes(TOLD)
     with pytest.raises(DataError, match="line 1: no line of captions: give another file"):
-        mend(path)
+        mend(path, CAPTIONS)

@@ -148,6 +148,24 @@ def test_a_checkpoint_without_a_tokenizer_is_named(run, own, said):
         bundle_of_run(run)
 
 
+def test_an_encoder_of_a_model_needs_that_model(run, tmp_path):
+    """It is named where it is gone; where it is there, the run's own weights are loaded into it."""
+    wanted, source = bundle_of_run(run), bundle_of_run(run)
+    with torch.no_grad():
+        for parameter in source.model.vision.parameters():
+            parameter.add_(1)
+    write_folder(source, tmp_path / "source")
+    vision = {"_target_": "mmattn.model_folder.encoders.vision_of", "image_size": None}
+    change(run, "model.vision", {**vision, "source": str(tmp_path / "source"), "revision": None})
+    found = bundle_of_run(run).model.vision.state_dict()
+    assert all(v.equal(found[name]) for name, v in wanted.model.vision.state_dict().items())
+    shutil.rmtree(tmp_path / "source")
+    with pytest.raises(ConfigError) as caught:
+        bundle_of_run(run)
+    said = f"this run's image encoder came from {tmp_path / 'source'}, which must be at hand: "
+    assert str(caught.value).startswith(said)
+
+
 def test_where_there_is_no_run(tmp_path):
     with pytest.raises(ConfigError, match="does not exist; give a folder such as logs"):
         bundle_of_run(tmp_path / "absent")
