@@ -22,7 +22,7 @@ def calibrate(
     """Give a classifier the temperatures of its heads; return them and the errors that are left.
 
     Nothing, where the task is another one, or the run looks at no validation set. What hinders it
-    is warned of and stops nothing.
+    is warned of and stops nothing, unless there are several processes.
 
     Args:
         trainer: that has trained.
@@ -39,6 +39,8 @@ def calibrate(
         batches = islice(loader, batches_of(trainer.limit_val_batches, len(loader)))
         found = fit_temperatures(task, batches, trainer.strategy.root_device)
     except UserError as error:
+        if trainer.world_size > 1:  # the other processes wait for this one's part
+            raise
         log.warning("no temperature was fitted: %s", error)
         return {}
     task.temperature = {head: each.temperature for head, each in found.items()}

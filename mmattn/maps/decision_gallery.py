@@ -11,7 +11,7 @@ from mmattn.files import write_whole
 from mmattn.maps.decision_archive import load_decision
 from mmattn.maps.decision_record import DecisionRecord
 from mmattn.maps.decision_sheet import decision_line, decision_sheet
-from mmattn.maps.gallery import check_free, npz_files, thinned
+from mmattn.maps.gallery import STEP, check_free, npz_files, thinned
 from mmattn.maps.png import encoded
 from mmattn.maps.viewer.page import html_page
 
@@ -68,23 +68,39 @@ def build_decision_gallery(
     out = source if out is None else Path(out)
     check_free(out)
     unreadable: list[str] = []
-    drawn = list(_read(source, unreadable))
+    paths, steps = _chosen(source)
+    drawn = list(_read(paths, unreadable))
     if not drawn:
         raise DataError(
             f"none of the files in {source} can be shown; {unreadable[0]}"
             if unreadable
             else f"{source} holds no decision: no *.npz file lies in it or below it"
         )
-    shown, steps = _fitting(drawn, round(budget_mb * 1e6))
+    shown = _fitting(drawn, round(budget_mb * 1e6))
     # A page may be shown to others: it names files by their place in the folder.
     lines = [line.removeprefix(f"{source}{os.sep}") for line in unreadable]
     title = (folder if source != folder else folder.parent).resolve().name
-    write_whole(out / INDEX, _page(title, shown, steps, lines).encode())
+    all_steps = max(steps, len({one.record.step for one in drawn} - {None}))
+    write_whole(out / INDEX, _page(title, shown, all_steps, lines).encode())
     return DecisionGallery(out / INDEX, len(shown), tuple(unreadable))
 
 
-def _read(source: Path, unreadable: list[str]) -> Iterator[Drawn]:
-    for path in npz_files(source):
+def _chosen(source: Path) -> tuple[list[Path], int]:
+    """Return the files of as many steps as are ever shown, and how many steps there are."""
+    paths = {path: _step(path.relative_to(source)) for path in npz_files(source)}
+    steps = sorted({step for step in paths.values() if step is not None})
+    kept = {*thinned(steps, MOST_STEPS), None}
+    return [path for path, step in paths.items() if step in kept], len(steps)
+
+
+def _step(path: Path) -> int | None:
+    """Return the last step that the folders of a file name; None without one."""
+    found = [int(match[1]) for part in path.parts if (match := STEP.fullmatch(part))]
+    return found[-1] if found else None
+
+
+def _read(paths: Sequence[Path], unreadable: list[str]) -> Iterator[Drawn]:
+    for path in paths:
         try:
             record = load_decision(path)
         except DataError as error:
@@ -95,15 +111,15 @@ def _read(source: Path, unreadable: list[str]) -> Iterator[Drawn]:
         yield Drawn(record, png if png.startswith(PNG) else encoded(decision_sheet(record)))
 
 
-def _fitting(drawn: Sequence[Drawn], budget: int) -> tuple[list[Drawn], int]:
-    """Return what is shown, of as many steps as fit, and how many steps there were."""
+def _fitting(drawn: Sequence[Drawn], budget: int) -> list[Drawn]:
+    """Return what is shown: as many steps as fit."""
     steps = sorted({one.record.step for one in drawn if one.record.step is not None})
     most = min(MOST_STEPS, max(len(steps), 1))
     while True:
         kept = {*thinned(steps, most), None}
         shown = [one for one in drawn if one.record.step in kept]
         if most <= 2 or sum(len(one.png) for one in shown) * 4 / 3 <= budget:
-            return shown, len(steps)
+            return shown
         most = max(most // 2, 2)
 
 

@@ -102,6 +102,8 @@ class DecisionRecord:
             )
         if not C:
             raise ValueError("a record of a decision explains one class or more")
+        if (self.image_relevance < 0).any() or (self.text_relevance < 0).any():
+            raise ValueError("relevance is negative: it must be 0 or more")
         there = {"image": bool(self.images), "text": self.text is not None}
         if any(there.get(what, True) for what in self.missing):
             raise ValueError(

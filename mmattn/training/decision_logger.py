@@ -208,7 +208,7 @@ class DecisionLogger(L.Callback):
             folder = place(self.folder, shown, trainer.global_step, several)
             with self._effort.at(folder):  # an image may be gone by now
                 self._draw(trainer, self._records(trainer, task, shown), folder, several)
-        if self.page and all_:
+        if self.page and any(shown.keys for shown in all_):
             with self._effort.at(self.folder):
                 build_decision_gallery(self.folder)
 
@@ -242,10 +242,11 @@ class DecisionLogger(L.Callback):
 
 def keys_of(dataset: LabelledSet, hashes: Sequence[int]) -> list[str]:
     """Return the keys of examples by their hashes (`stable_hash`), in their order."""
+    sought = set(hashes)
     wanted: Mapping[int, str] = {
         number: example.key
         for example in (dataset.examples if hashes else ())
-        if (number := stable_hash(example.key)) in set(hashes)
+        if (number := stable_hash(example.key)) in sought
     }
     return [wanted[number] for number in hashes]
 

@@ -71,13 +71,17 @@ def _explained(
     scores = task.model(batch)[head].float()
     right, wrong = judged(kind, scores, batch.targets[head])
     found: list[list[Argued]] = [[] for _ in batch.keys]
+    # As sure as the model is at inference, once its temperature is fitted.
+    calibrated = (scores / task.temperature.get(head, 1.0)).softmax(-1)
 
     def explain(rows: list[int], classes: Tensor, role: Role) -> None:
         part = batch.select(rows)
         decision = decision_relevance(task.model, part, head, classes, kind=kind, at_once=at_once)
         for at, row in enumerate(rows):
-            label, share = names[int(decision.classes[at])], float(decision.probability[at])
-            named = ExplainedClass(head, label, share, role=role)
+            number, share = int(decision.classes[at]), float(decision.probability[at])
+            if kind == "single":
+                share = float(calibrated[row, number])
+            named = ExplainedClass(head, names[number], share, role=role)
             found[row].append(argued(decision, at, named, images[row]))
 
     explain(list(range(len(batch.keys))), scores.argmax(-1), "predicted")

@@ -90,7 +90,7 @@ class Media:
                 if id(logger) not in self._failed:
                     self._failed.add(id(logger))
                     log.warning(
-                        "%s could not log attention (%s: %s); training goes on, the files are in "
+                        "%s could not log pictures (%s: %s); training goes on, the files are in "
                         "the run directory, and this is said once",
                         *(type(logger).__name__, type(error).__name__, error),
                     )

@@ -27,7 +27,7 @@ def fitted(monkeypatch):
 
 def trainer(limit=1.0):
     strategy = SimpleNamespace(root_device=torch.device("cpu"))
-    return SimpleNamespace(limit_val_batches=limit, strategy=strategy)
+    return SimpleNamespace(world_size=1, limit_val_batches=limit, strategy=strategy)
 
 
 def task(*heads):

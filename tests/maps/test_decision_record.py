@@ -1,7 +1,7 @@
 """A record of a decision holds what fits together, in memory and on disk."""
 
 import io
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -126,6 +126,12 @@ def test_what_is_no_such_file_is_said(make_decision, tmp_path):
 def test_what_does_not_fit_is_refused(make_decision, changes, said):
     with pytest.raises(ValueError, match=said):
         make_decision(**changes)
+
+
+def test_relevance_is_not_negative(make_decision):
+    record = make_decision()
+    with pytest.raises(ValueError, match="relevance is negative"):
+        replace(record, text_relevance=record.text_relevance - 1)
 
 
 def test_a_record_of_nothing_is_refused(make_decision):

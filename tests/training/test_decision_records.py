@@ -42,6 +42,18 @@ def test_each_class_has_the_relevance_that_it_has_alone(make_label_data, make_la
         assert record.classes[0].label == names[int(predicted)]
 
 
+def test_probabilities_are_at_the_temperature_that_is_fitted(make_label_data, make_label_task):
+    data = make_label_data()
+    task, dataset = make_label_task(data), data.splits.val
+    keys = [example.key for example in dataset.examples]
+    task.temperature = {"colour": 2.0}
+    records = decision_records(task, data, dataset, keys, "colour")
+    scores = task.model(example_batch(task, data, dataset, keys))["colour"]
+    wanted = (scores / 2).softmax(-1).amax(-1)
+    found = [record.classes[0].probability for record in records]
+    assert found == pytest.approx(wanted.tolist(), rel=1e-4)
+
+
 def test_the_right_class_stands_beside_a_mistake_alone(make_label_data, make_label_task):
     data = make_label_data()
     task, dataset = make_label_task(data), data.splits.val

@@ -33,7 +33,7 @@ def test_a_logger_that_fails_is_warned_of_once_and_the_others_go_on(tmp_path, ca
             media.figures([broken, csv], step, {"attention/entropy": 0.5 * step})
     csv.save()
     (warned,) = caplog.messages
-    assert "Broken could not log attention (ConnectionError: no route to host)" in warned
+    assert "Broken could not log pictures (ConnectionError: no route to host)" in warned
     rows = (tmp_path / "metrics.csv").read_text().splitlines()
     assert rows == ["attention/entropy,step", "0.5,1", "1.0,2"]
 

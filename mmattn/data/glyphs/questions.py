@@ -67,7 +67,8 @@ class GlyphQuestions:
             "which_letter" and "which_mark".
         letters, marks: how many different ones are the answers of "which", the most frequent ones.
         repeats: kind -> how often a picture is asked it in training, once if it is not named; where
-            the answer is no, about another trait each time.
+            the answer is no, about another trait if enough are as frequent. Of two, as of case,
+            there is only one other: it is then drawn more often.
         seed: of what is drawn.
 
     Raises:
