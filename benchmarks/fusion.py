@@ -10,10 +10,11 @@ encoded already, texts padded to lengths of their own. `gated` stands between th
 text encoder; those blocks do nothing here, so only its own layers count, on the same tokens.
 
 `peer`: `CoFusion`, and the same with the same weights but `separate_attention.py` in place of every
-attention. Both must give the same outputs and gradients of the tokens, or nothing is timed. `kernels` are the two
-attentions of a layer across, from projected heads to merged ones; `attentions` are these with their
-projections; `fusion` is all of it, with self-attention and the feed-forward networks; and in
-`questions` several examples share an image, which the peer is handed in copies.
+attention. Both must give the same outputs and gradients of the tokens, or nothing is timed.
+`kernels` are the two attentions of a layer across, from projected heads to merged ones;
+`attentions` are these with their projections; `fusion` is all of it, with self-attention and the
+feed-forward networks; and in `questions` several examples share an image, which the peer is handed
+in copies.
 
 A step is a forward and a backward pass, to the weights and to the tokens, without an optimizer's.
 Memory: `saved` is the storages that autograd keeps between the two passes, each counted once;
