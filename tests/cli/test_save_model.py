@@ -158,4 +158,4 @@ def test_a_model_of_another_kind_is_one_warning(trained, tmp_path, caplog):
     _, data = trained
     other = Task(nn.Identity(), None, torch.optim.SGD, None, test_names=[], layer_decay=1.0)
     save_model(other, data, tmp_path)
-    assert "a model folder holds a captioner or a classifier" in warning(caplog)
+    assert "a model folder holds a captioner, a classifier or a joint model" in warning(caplog)
