@@ -10,6 +10,8 @@ from lightning import Trainer
 from mmattn.cli.load_run import captioning_run, load_run
 from mmattn.joint import JointModel
 
+pytestmark = pytest.mark.slow  # each is a run of train.py
+
 SMALL = [
     "experiment=glyphs_joint",
     "data.source.fonts=[DejaVuSans,DejaVuSerif]",
