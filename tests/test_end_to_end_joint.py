@@ -89,12 +89,22 @@ def test_training_goes_on(run, train):
     train(folder, *SMALL, *more, "trainer.max_epochs=2")
 
 
+def test_without_captions_the_best_run_is_the_one_that_finds_most(train, tmp_path):
+    without = ["task.objective.captioning=0", "task.rerank=0", "callbacks=retrieval"]
+    small = [each for each in SMALL if not each.startswith(("callbacks", "task.rerank"))]
+    train(tmp_path, *small, *without, "optimized_metric=val/mean_recall")
+    (path,) = tmp_path.glob("logs/glyphs_joint/runs/*/results.json")
+    results = json.loads(path.read_text())
+    assert 0 <= results["test/fonts/mean_recall"] <= 1
+    assert "test/fonts/cider" not in results
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
         (["model=captioner"], "set model=joint"),
         (["model/fusion=gated"], "choose cross, co, merged or pooled"),
-        (["task.contrastive_loss=sigmoid"], "set model.bias=-10"),
+        (["task.objective.contrastive_loss=sigmoid"], "set model.bias=-10"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(train, tmp_path, overrides, message):

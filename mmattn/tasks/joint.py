@@ -1,6 +1,6 @@
 """The joint task: one encoding of the images serves captions, embeddings and matching."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,8 +17,9 @@ from mmattn.data.tokenizer import CaptionTokenizer
 from mmattn.errors import ConfigError
 from mmattn.joint import JointModel
 from mmattn.tasks.captioning import CaptioningTask
-from mmattn.tasks.contrastive import KINDS, belong, caption_numbers, contrastive_loss
+from mmattn.tasks.contrastive import belong, caption_numbers, contrastive_loss
 from mmattn.tasks.matching import matching_pairs
+from mmattn.tasks.objective import Objective
 from mmattn.tasks.pair_scores import PairScores, Texts, read_texts
 
 
@@ -37,12 +38,7 @@ class JointTask(CaptioningTask):
         optimizer: parameter groups -> optimiser, a partial that holds lr and weight_decay.
         scheduler: (optimiser, total steps) -> learning-rate schedule per step, or None.
         max_length: the longest caption, in tokens.
-        captioning: weight of the captions' cross-entropy.
-        contrastive: weight of the contrastive loss, over the batches of all ranks together.
-        matching: weight of the matching loss, with negatives of this rank's batch.
-        contrastive_loss: "softmax" (CLIP) or "sigmoid" (SigLIP).
-        hard_negatives: the share of the matching loss's negatives that are drawn the more often the
-            more similar they are; the others are drawn evenly.
+        objective: what it learns.
         rerank: how many candidates the matcher puts in order where retrieval is measured; 0 does
             not measure that.
         foil_seed: of the choice of foils, which is the same in every run and epoch.
@@ -68,11 +64,7 @@ class JointTask(CaptioningTask):
         scheduler: Callable[..., Any] | None,
         *,
         max_length: int,
-        captioning: float = 1.0,
-        contrastive: float = 1.0,
-        matching: float = 1.0,
-        contrastive_loss: str = "softmax",
-        hard_negatives: float = 0.5,
+        objective: Objective | None = None,
         rerank: int = 0,
         foil_seed: int = 0,
         test_names: Sequence[str] = ("",),
@@ -93,13 +85,11 @@ class JointTask(CaptioningTask):
             layer_decay=layer_decay,
             meteor=meteor,
         )
-        self.weights = {"caption": captioning, "contrastive": contrastive, "matching": matching}
-        self.contrastive_loss, self.hard_negatives = contrastive_loss, hard_negatives
+        self.objective = objective or Objective()
         self.rerank, self.foil_seed = rerank, foil_seed
-        if not 0 <= hard_negatives <= 1:
-            raise ConfigError(f"task.hard_negatives={hard_negatives} is a share, from 0 to 1")
-        check_options(model, self.weights, contrastive_loss, rerank)
-        for part in idle_parts(model, self.weights):
+        self.objective.check(model)
+        check_rerank(rerank, self.objective)
+        for part in self.objective.idle_parts(model):
             part.requires_grad_(False)
         self.val_pairs = self._pair_scores()
         self.test_pairs = nn.ModuleList(self._pair_scores() for _ in self.test_names)
@@ -109,7 +99,8 @@ class JointTask(CaptioningTask):
         """Return the weighted sum of the losses."""
         self.model.limit_scale()
         losses = self.losses(batch)
-        loss = torch.stack([self.weights[name] * loss for name, loss in losses.items()]).sum()
+        weights = self.objective.weights
+        loss = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
         self.log("train/loss", loss, prog_bar=True)
         self.log_dict({f"train/{name}_loss": each.detach() for name, each in losses.items()})
         if "contrastive" in losses:
@@ -120,9 +111,9 @@ class JointTask(CaptioningTask):
         """Return the losses that have a weight, without it."""
         image = self.model.see(batch)
         losses = {}
-        if self.weights["caption"]:
+        if self.objective.captioning:
             losses["caption"] = self._caption_loss(image, batch)
-        if self.weights["contrastive"] or self.weights["matching"]:
+        if self.objective.compares:
             losses |= self._pair_losses(image, batch, read_texts(self.model, batch))
         return losses
 
@@ -136,13 +127,13 @@ class JointTask(CaptioningTask):
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of the validation set."""
-        if self.weights["caption"]:
+        if self.objective.captioning:
             super().on_validation_epoch_end()
         self._log_pairs("val", self.val_pairs)
 
     def on_test_epoch_end(self) -> None:
         """Log the scores of every test set."""
-        if self.weights["caption"]:
+        if self.objective.captioning:
             super().on_test_epoch_end()
         for i in range(len(self.test_names)):
             self._log_pairs(self.test_prefix(i), self._pairs_of_test(i))
@@ -160,17 +151,17 @@ class JointTask(CaptioningTask):
         known = caption_numbers(batch.known or batch.references).to(device)
         numbers = caption_numbers([texts.captions])[0].to(device)
         losses, similarity = {}, None
-        if self.weights["contrastive"]:
+        if self.objective.contrastive:
             images = model.image_embeddings(image)
             embedded = model.text_embeddings(texts.hidden, texts.valid)
             losses["contrastive"] = contrastive_loss(
                 *(images, embedded, known, numbers, model.scale, model.logit_bias),
-                kind=self.contrastive_loss,
+                kind=self.objective.contrastive_loss,
             )
             similarity = (model.scale * images @ embedded.T).detach()
-        if self.weights["matching"]:
+        if self.objective.matching:
             positive = belong(known, numbers)
-            pairs = matching_pairs(similarity, positive, texts.owner, self.hard_negatives)
+            pairs = matching_pairs(similarity, positive, texts.owner, self.objective.hard_negatives)
             answer = model.match(
                 image, pairs.images, texts.hidden[pairs.texts], texts.valid[pairs.texts]
             )
@@ -179,10 +170,10 @@ class JointTask(CaptioningTask):
 
     def _evaluate_joint(self, batch: CaptionBatch, prefix: str, test: int | None = None) -> None:
         image = self.model.see(batch)
-        if self.weights["caption"]:
+        if self.objective.captioning:
             scores = self.val_scores if test is None else self.test_scores[test]
             self.measure_captions(self.model.connect(image), batch, prefix, scores)
-        if not (self.weights["contrastive"] or self.weights["matching"]):
+        if not self.objective.compares:
             return
         pairs = self.val_pairs if test is None else self._pairs_of_test(test)
         texts = read_texts(self.model, batch)
@@ -221,8 +212,8 @@ class JointTask(CaptioningTask):
 
     def _pair_scores(self) -> PairScores:
         return PairScores(
-            contrastive=self.weights["contrastive"] > 0,
-            matching=self.weights["matching"] > 0,
+            contrastive=self.objective.contrastive > 0,
+            matching=self.objective.matching > 0,
             width=self.model.embed_dim,
             longest=self.max_length,
             rerank=self.rerank,
@@ -239,50 +230,10 @@ class JointTask(CaptioningTask):
         scores.reset()
 
 
-def check_options(
-    model: JointModel, weights: Mapping[str, float], contrastive_loss: str, rerank: int
-) -> None:
-    """Raise ConfigError for weights and options that do not fit the model or each other."""
-    if min(weights.values()) < 0 or not any(weights.values()):
-        given = ", ".join(f"{weight:g}" for weight in weights.values())
-        raise ConfigError(
-            f"task.captioning, task.contrastive and task.matching are {given}: none may be "
-            "negative, and one must be above 0"
-        )
-    if weights["matching"] and model.matcher is None:
-        raise ConfigError(
-            "task.matching needs a fusion of image and text: set model/fusion=cross, or "
-            "task.matching=0"
-        )
-    if contrastive_loss not in KINDS:
-        raise ConfigError(
-            f"task.contrastive_loss is {contrastive_loss!r}; choose {' or '.join(KINDS)}"
-        )
-    if (contrastive_loss == "sigmoid") != (model.logit_bias is not None):
-        raise ConfigError(
-            "the sigmoid loss learns a bias, and softmax has no use for one: set "
-            "model.bias=-10 with task.contrastive_loss=sigmoid, and model.bias=null with softmax"
-        )
-    if rerank < 0 or (rerank and not (weights["matching"] and weights["contrastive"])):
+def check_rerank(rerank: int, objective: Objective) -> None:
+    """Raise ConfigError for a number of candidates that cannot be found and put in order."""
+    if rerank < 0 or (rerank and not (objective.matching and objective.contrastive)):
         raise ConfigError(
             f"task.rerank={rerank}: the number of candidates that embeddings find and the matcher "
-            "puts in order; set 0 where task.contrastive or task.matching is 0"
+            "puts in order; set 0 where task.objective.contrastive or task.objective.matching is 0"
         )
-
-
-def idle_parts(model: JointModel, weights: Mapping[str, float]) -> list[nn.Module | nn.Parameter]:
-    """Return the parts of the model that no loss with a weight is about."""
-    parts: dict[str, list[nn.Module | nn.Parameter | None]] = {
-        "caption": [model.text, model.bridge],
-        "contrastive": [
-            *(model.image_projection, model.text_projection),
-            *(model.log_scale, model.logit_bias),
-        ],
-        "matching": []
-        if model.matcher is None
-        else [model.fusion, model.image_bridge, model.text_bridge, model.match_head],
-    }
-    idle = [part for name, own in parts.items() if not weights[name] for part in own]
-    if not (weights["contrastive"] or weights["matching"]):
-        idle.append(model.text_encoder)
-    return [part for part in idle if part is not None]

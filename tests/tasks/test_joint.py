@@ -2,6 +2,7 @@
 
 import copy
 import os
+from dataclasses import fields
 from functools import partial
 from types import SimpleNamespace
 
@@ -24,6 +25,7 @@ from mmattn.tasks.captioning import CaptioningTask
 from mmattn.tasks.contrastive import caption_numbers, contrastive_loss
 from mmattn.tasks.joint import JointTask
 from mmattn.tasks.matching import matching_pairs
+from mmattn.tasks.objective import Objective
 from mmattn.text import TextTransformer
 from mmattn.training.freezing import Freeze
 from mmattn.training.step_seed import StepSeed
@@ -78,6 +80,8 @@ def make_model(data, *, fusion=True, dropout=0.0, **options):
 
 
 def make_task(data, model=None, lr=3e-3, **options):
+    ours = {each.name for each in fields(Objective)} & options.keys()
+    objective = Objective(**{name: options.pop(name) for name in ours})
     return JointTask(
         model or make_model(data),
         data.tokenizer,
@@ -85,6 +89,7 @@ def make_task(data, model=None, lr=3e-3, **options):
         None,
         max_length=LENGTH,
         test_names=data.test_names,
+        objective=objective,
         **options,
     )
 
@@ -362,13 +367,13 @@ def test_layers_decay_in_both_encoders_and_frozen_parts_stand_still(make_trainer
     [
         ({}, {"matching": -1.0}, "are 1, 1, -1: none may be negative"),
         ({}, {"captioning": 0.0, "contrastive": 0.0, "matching": 0.0}, "are 0, 0, 0"),
-        ({"fusion": False}, {}, r"set model/fusion=cross, or task\.matching=0"),
+        ({"fusion": False}, {}, r"set model/fusion=cross, or task\.objective\.matching=0"),
         ({}, {"contrastive_loss": "triplet"}, "'triplet'; choose softmax or sigmoid"),
         ({}, {"contrastive_loss": "sigmoid"}, r"set model\.bias=-10 with"),
         ({"bias": -10.0}, {}, r"model\.bias=null with softmax"),
         ({}, {"rerank": -1}, r"task\.rerank=-1"),
         ({}, {"rerank": 5, "contrastive": 0.0}, r"task\.rerank=5: .*set 0 where"),
-        ({}, {"hard_negatives": 1.5}, r"task\.hard_negatives=1\.5 is a share"),
+        ({}, {"hard_negatives": 1.5}, r"task\.objective\.hard_negatives=1\.5 is a share"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(model, options, said):
