@@ -23,10 +23,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from PIL import Image
 
-from mmattn.errors import DataError
 from mmattn.files import write_whole
 from mmattn.maps.geometry import Placement
-from mmattn.maps.npz import opened, packed
+from mmattn.maps.npz import packed, read_record
 from mmattn.maps.record import AttentionRecord, Layers, MethodMaps
 from mmattn.maps.words import Word
 
@@ -57,21 +56,7 @@ def load_attention(path: str | Path) -> AttentionRecord:
     Raises `DataError`, in one line with the file's name, for a file that is missing, cut off, of
     another kind or of another format.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file")
-    try:
-        with path.open("rb") as stream, opened(stream) as arrays:
-            _check_format(path, arrays)
-            return _record(arrays)
-    except DataError:
-        raise
-    except Exception as error:  # numpy, zipfile and json raise a dozen kinds at damaged bytes
-        what = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(
-            f"{path}: not a whole attention file of format {FORMAT} ({what}); write it again, or "
-            f"delete it"
-        ) from error
+    return read_record(path, "attention", FORMAT, _version, _record)
 
 
 def bounded(image: np.ndarray, side: int) -> np.ndarray:
@@ -128,15 +113,10 @@ def _about(record: AttentionRecord) -> dict[str, Any]:
     }
 
 
-def _check_format(path: Path, arrays: np.lib.npyio.NpzFile) -> None:
+def _version(arrays: np.lib.npyio.NpzFile) -> int:
     if "format" not in arrays and "weights" not in arrays:
         raise ValueError("it holds no attention weights")
-    found = int(arrays["format"]) if "format" in arrays else 0
-    if found != FORMAT:
-        raise DataError(
-            f"{path} has format {found}, but this version of mmattn reads format {FORMAT}: write "
-            f"it again with this version, or read it with the one that wrote it"
-        )
+    return int(arrays["format"]) if "format" in arrays else 0
 
 
 def _record(arrays: np.lib.npyio.NpzFile) -> AttentionRecord:

@@ -26,12 +26,11 @@ from typing import Any, get_args
 
 import numpy as np
 
-from mmattn.errors import DataError
 from mmattn.files import write_whole
 from mmattn.maps.archive import IMAGE_SIDE, bounded
 from mmattn.maps.decision_record import DecisionRecord, ExplainedClass, Role, SeenImage
 from mmattn.maps.geometry import Placement
-from mmattn.maps.npz import opened, packed
+from mmattn.maps.npz import opened, packed, read_record
 from mmattn.maps.words import Word
 
 FORMAT = 1
@@ -53,21 +52,7 @@ def load_decision(path: str | Path) -> DecisionRecord:
     Raises `DataError`, in one line with the file's name, for a file that is missing, cut off, of
     another kind or of another format.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file")
-    try:
-        with path.open("rb") as stream, opened(stream) as arrays:
-            _check_format(path, arrays)
-            return _record(arrays)
-    except DataError:
-        raise
-    except Exception as error:  # numpy, zipfile and json raise a dozen kinds at damaged bytes
-        what = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(
-            f"{path}: not a whole file of a decision, format {FORMAT} ({what}); write it again, or "
-            f"delete it"
-        ) from error
+    return read_record(path, "decision", FORMAT, _version, _record)
 
 
 def is_decision(path: str | Path) -> bool:
@@ -125,15 +110,10 @@ def _about(record: DecisionRecord) -> dict[str, Any]:
     }
 
 
-def _check_format(path: Path, arrays: np.lib.npyio.NpzFile) -> None:
+def _version(arrays: np.lib.npyio.NpzFile) -> int:
     if KEY not in arrays:
         raise ValueError("it holds no relevance of a decision")
-    found = int(arrays[KEY])
-    if found != FORMAT:
-        raise DataError(
-            f"{path} has format {found}, but this version of mmattn reads format {FORMAT}: write "
-            f"it again with this version, or read it with the one that wrote it"
-        )
+    return int(arrays[KEY])
 
 
 def _record(arrays: np.lib.npyio.NpzFile) -> DecisionRecord:

@@ -239,6 +239,8 @@ def test_steps_of_one_input_are_chosen_from(opened, make_decision):
     page.click(".class >> nth=0")
     page.mouse.move(0, 0)  # else it looks at whatever class comes to lie below it
     page.keyboard.press(",")
-    page.wait_for_function("document.getElementById('facts').textContent.includes('100')")
+    page.locator(
+        "#facts", has_text="step 100"
+    ).wait_for()  # the page's policy lets nothing poll in it
     settled(page)
     assert page.inner_text("#what").startswith("no 0.200")  # the same class there

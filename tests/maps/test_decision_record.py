@@ -101,7 +101,7 @@ def test_what_is_no_such_file_is_said(make_decision, tmp_path):
     np.savez(path, decision_format=np.array(9))
     assert "has format 9, but this version of mmattn reads format 1" in refused(path)
     np.savez(path, decision_format=np.array(1))
-    assert "not a whole file of a decision" in refused(path)
+    assert "not a whole decision file" in refused(path)
     with np.load(io.BytesIO(whole)) as arrays:
         about = str(arrays["about"]).replace('"role": "next"', '"role": "best"')
         np.savez(path, **({**arrays} | {"about": np.array(about)}))

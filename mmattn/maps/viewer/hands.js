@@ -74,26 +74,9 @@ function someLayer() {
   return chosen().layer ?? opened.kinds[state.kind].layers.length - 1;
 }
 
-let opacityBefore = 0.8;
-
-function toggleImage() {
-  if (state.opacity) opacityBefore = state.opacity;
-  choose({ opacity: state.opacity ? 0 : opacityBefore });
-}
-
-function changeOpacity(by) {
-  choose({ opacity: Math.max(0, Math.min(1, Math.round((state.opacity + by) * 20) / 20)) });
-}
-
 function nextTab() {
   const names = usablePanels();
   if (names.length) choose({ tab: names[modulo(names.indexOf(state.tab) + 1, names.length)] });
-}
-
-// It opens at its top, and not at its first button.
-function openHelp() {
-  byId("help").showModal();
-  byId("help-title").focus();
 }
 
 // The next word is on the left where a caption is written from right to left.

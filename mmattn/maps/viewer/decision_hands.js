@@ -1,0 +1,75 @@
+// A decision: choosing with mouse, finger and keyboard.
+
+function choose(changes) {
+  Object.assign(state, changes);
+  preview = {};
+  draw();
+  byId("spoken").textContent = `${subject(state)}, ${placeOf(state)}`;
+}
+
+// Look at something while a mouse rests on it; a finger chooses at once.
+function look(event, changes) {
+  if (event.pointerType !== "mouse") return;
+  preview = changes;
+  draw();
+}
+
+function moveClass(by) {
+  const all = opened.about.heads.flatMap(({ classes }, head) =>
+    classes.map((_, place) => ({ head, place })),
+  );
+  const at = all.findIndex(({ head, place }) => head === state.head && place === state.place);
+  choose(all[modulo(at + by, all.length)]);
+  const held = document.activeElement?.classList.contains("class");
+  if (held) document.querySelectorAll(".class")[modulo(at + by, all.length)].focus();
+}
+
+function patchAt(event, m) {
+  const { size, box } = opened.images[m].placed;
+  const [h, w] = opened.about.grid;
+  const area = event.target.getBoundingClientRect();
+  const y = ((event.clientY - area.top) / area.height) * size[0];
+  const x = ((event.clientX - area.left) / area.width) * size[1];
+  const row = Math.floor(((y - box[0]) / (box[2] - box[0])) * h);
+  const column = Math.floor(((x - box[1]) / (box[3] - box[1])) * w);
+  const inside = row >= 0 && row < h && column >= 0 && column < w;
+  return inside ? { patch: { image: m, patch: row * w + column } } : {};
+}
+
+const KEYS = {
+  ArrowUp: () => moveClass(-1),
+  ArrowDown: () => moveClass(1),
+  k: () => choose({ relative: !state.relative }),
+  s: () => choose({ shared: !state.shared }),
+  i: () => choose({ smooth: !state.smooth }),
+  o: toggleImage,
+  "-": () => changeOpacity(-0.1),
+  "+": () => changeOpacity(0.1),
+  "=": () => changeOpacity(0.1),
+  ",": () => show(state.decision - 1),
+  ".": () => show(state.decision + 1),
+  "?": openHelp,
+};
+
+function onKey(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey || !opened || byId("help").open) return;
+  // Lists and sliders have their own use for arrows and letters.
+  if (["SELECT", "INPUT"].includes(event.target.tagName) || !(event.key in KEYS)) return;
+  KEYS[event.key]();
+  event.preventDefault();
+}
+
+function watchControls() {
+  const changes = {
+    relative: (value) => ({ relative: Boolean(value) }),
+    shared: (value) => ({ shared: Boolean(value) }),
+    smooth: (value) => ({ smooth: Boolean(value) }),
+    opacity: (value) => ({ opacity: Number(value) }),
+  };
+  for (const [id, changed] of Object.entries(changes)) {
+    byId(id).addEventListener("input", (event) => choose(changed(event.target.value)));
+  }
+  byId("controls").addEventListener("submit", (event) => event.preventDefault());
+  byId("open-help").addEventListener("click", openHelp);
+  document.addEventListener("keydown", onKey);
+}
