@@ -17,6 +17,7 @@ from mmattn.maps.record_pictures import head_grid, strip_caption, word_strip
 from mmattn.maps.viewer import viewer_html
 from mmattn.training.attention_records import attention_records
 from mmattn.training.best_effort import BestEffort
+from mmattn.training.every_nth import EveryNth
 from mmattn.training.file_names import file_names
 from mmattn.training.media import Media
 from mmattn.training.parts import caption_data, captioning_task
@@ -67,12 +68,11 @@ class AttentionLogger(L.Callback):
         self.folder = Path(folder)
         self.methods = [map or RawAttention(), *further_maps]
         self.probes, self.self_attention = probes or Probes(), self_attention
-        self.every_n_validations, self.every_n_steps = every_n_validations, every_n_steps
+        self._every, self.every_n_steps = EveryNth(every_n_validations), every_n_steps
         self.test_images, self.viewer = test_images, viewer
         self.examples: list[AttentionRecord] = []
         self._chosen: list[Probe] = []
         self._media, self._effort = Media(SHARE), BestEffort()
-        self._validations = 0
         self._last_step: int | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -102,18 +102,15 @@ class AttentionLogger(L.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return how many validations there were, so that a resumed run draws every n-th of all."""
-        return {"validations": self._validations}
+        return {"validations": self._every.seen}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Count on from those of a checkpoint."""
-        self._validations = state_dict["validations"]
+        self._every.seen = state_dict["validations"]
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw the probe images, while averaged weights (EMA) are still in place."""
-        if trainer.sanity_checking or not self.every_n_validations:
-            return
-        self._validations += 1
-        if (self._validations - 1) % self.every_n_validations == 0:
+        if not trainer.sanity_checking and self._every.next():
             self._draw_chosen(trainer, pl_module)
 
     def on_train_batch_end(

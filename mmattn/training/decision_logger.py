@@ -23,12 +23,12 @@ from mmattn.tasks.classification import ClassificationTask
 from mmattn.training.best_effort import BestEffort
 from mmattn.training.decision_records import decision_records
 from mmattn.training.every_nth import EveryNth
-from mmattn.training.example_probes import chosen_examples, set_named
+from mmattn.training.example_probes import chosen_examples
 from mmattn.training.file_names import file_names
 from mmattn.training.media import Media
 from mmattn.training.mistakes import EXPLAINED, confident_mistakes
 from mmattn.training.parts import classification_task, label_data
-from mmattn.training.probes import Probes
+from mmattn.training.probes import Probes, split_named
 
 log = logging.getLogger(__name__)
 SHARE = 0.6  # of what one step may log; the pictures of the labels have the rest
@@ -168,7 +168,8 @@ class DecisionLogger(L.Callback):
         return able if self.heads is None else self.heads
 
     def _probed(self, trainer: L.Trainer) -> LabelledSet:
-        return set_named(label_data(trainer).splits, self.probes.split)
+        splits = label_data(trainer).splits
+        return split_named(splits.train, splits.val, splits.test, self.probes.split)
 
     def _mistaken(
         self,

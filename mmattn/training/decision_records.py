@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool
 from torch import Tensor
 
-from mmattn.batch import IGNORE, LabelBatch
+from mmattn.batch import LabelBatch
 from mmattn.data.label_module import LabelDataModule
 from mmattn.data.labelled.example import Example, Label
 from mmattn.data.labelled.groups import LabelledSet
@@ -17,6 +16,7 @@ from mmattn.maps.decision_record import DecisionRecord, ExplainedClass, Role, Se
 from mmattn.placement import placement_of
 from mmattn.tasks.classification import ClassificationTask
 from mmattn.training.attention_records import looking
+from mmattn.training.mistakes import judged
 
 SHOWN = 5  # answers of a label that has many
 
@@ -114,27 +114,6 @@ def example_batch(
     if batch.images is None:
         return batch
     return replace(batch, images=batch.images.to(weights.dtype))
-
-
-def judged(
-    kind: str, scores: Float[Tensor, "B C"], targets: Tensor
-) -> tuple[Int[Tensor, "B"], Bool[Tensor, "B"]]:
-    """Return the right class of each example, -1 where no class is, and what is a mistake.
-
-    Of several right classes it is the one that the model prefers, or the answer that scores most.
-    An example without a label is no mistake.
-    """
-    predicted = scores.argmax(-1)
-    if kind == "single":
-        labelled = targets != IGNORE
-        return torch.where(labelled, targets, -1), labelled & (predicted != targets)
-    labelled = (targets != IGNORE).any(-1)
-    fitting = targets > 0
-    liking = targets if kind == "soft" else scores
-    right = torch.where(fitting, liking, -torch.inf).argmax(-1)
-    right = torch.where(fitting.any(-1), right, -1)
-    chosen = fitting.gather(1, predicted[:, None])[:, 0]
-    return right, labelled & ~chosen & ((scores.amax(-1) > 0) | (kind == "soft"))
 
 
 def truth_of(label: Label | None) -> str | None:

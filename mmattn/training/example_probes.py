@@ -7,18 +7,7 @@ from mmattn.data.labelled.grounded import GroundedExamples
 from mmattn.data.labelled.groups import LabelledSet
 from mmattn.data.labelled.splits import LabelledSplits
 from mmattn.errors import ConfigError
-from mmattn.training.probes import Probes, spread
-
-SEARCHED = 50  # examples that are asked for a region, for each that is wanted
-
-
-def set_named(splits: LabelledSplits, name: str) -> LabelledSet:
-    """Return a set by its name. Raises ConfigError with those that exist."""
-    tests = {f"test/{test}".rstrip("/"): splits.test[test] for test in splits.test}
-    sets = {"train": splits.train, "val": splits.val, **tests}
-    if name not in sets:
-        raise ConfigError(f"no set of examples is called {name!r}; there are: {', '.join(sets)}")
-    return sets[name]
+from mmattn.training.probes import SEARCHED, Probes, split_named, spread
 
 
 def chosen_examples(probes: Probes, splits: LabelledSplits) -> list[str]:
@@ -37,7 +26,7 @@ def chosen_examples(probes: Probes, splits: LabelledSplits) -> list[str]:
         )
     if probes.folder is not None:
         raise ConfigError("probes.folder is for captions: images there have no text and no label")
-    dataset = set_named(splits, probes.split)
+    dataset = split_named(splits.train, splits.val, splits.test, probes.split)
     examples = dataset.examples
     if probes.keys is None:
         return [examples[i].key for i in _spread_over(dataset, examples, probes.size)]

@@ -1,12 +1,15 @@
 """Which images are drawn again and again while a model learns."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from mmattn.data.dataset import CaptionDataset, GroundedDataset, Splits
 from mmattn.data.folder import ImageFolder
 from mmattn.errors import ConfigError
 
+SEARCHED = 50  # that are asked for a region, for each that is wanted
+D = TypeVar("D")
 OWN = "own"  # the name of a probe of the user's own images
 
 
@@ -41,7 +44,7 @@ class Probes:
             raise ConfigError(
                 f"probes.size={self.size}, keys={self.keys}: choose at least one image"
             )
-        dataset = split_named(splits, self.split)
+        dataset = split_named(splits.train, splits.val, splits.test, self.split)
         if self.keys is None:
             indices = spread_over(dataset, self.size)
         else:
@@ -54,12 +57,12 @@ class Probes:
         return chosen
 
 
-def split_named(splits: Splits, name: str) -> CaptionDataset:
+def split_named(train: D, val: D, test: Mapping[str, D], name: str) -> D:
     """Return a set by its name. Raises ConfigError with those that exist."""
-    tests = {f"test/{test}".rstrip("/"): splits.test[test] for test in splits.test}
-    sets = {"train": splits.train, "val": splits.val, **tests}
+    tests = {f"test/{each}".rstrip("/"): dataset for each, dataset in test.items()}
+    sets = {"train": train, "val": val, **tests}
     if name not in sets:
-        raise ConfigError(f"no set of images is called {name!r}; there are: {', '.join(sets)}")
+        raise ConfigError(f"no set is called {name!r}; there are: {', '.join(sets)}")
     return sets[name]
 
 
@@ -82,7 +85,8 @@ def spread_over(dataset: CaptionDataset, count: int) -> list[int]:
     """
     candidates: Sequence[int] = range(len(dataset))
     if isinstance(dataset, GroundedDataset):
-        candidates = [i for i in spread(candidates, 50 * count) if dataset.regions(i)] or candidates
+        asked = spread(candidates, SEARCHED * count)
+        candidates = [i for i in asked if dataset.regions(i)] or candidates
     return spread(candidates, count)
 
 

@@ -2,7 +2,6 @@
 
 from functools import partial
 
-import lightning as L
 import numpy as np
 import pytest
 import torch
@@ -109,28 +108,6 @@ def make_task():
             max_length=16,
             test_names=data.test_names,
         )
-
-    return make
-
-
-@pytest.fixture
-def make_trainer(tmp_path):
-    """Make a trainer that does what it is told to and nothing besides."""
-
-    def make(*callbacks, **options):
-        quiet = {
-            "accelerator": "cpu",
-            "logger": False,
-            "enable_checkpointing": False,
-            "enable_progress_bar": False,
-            "enable_model_summary": False,
-            "use_distributed_sampler": False,
-            "num_sanity_val_steps": 0,
-            "log_every_n_steps": 1,
-            "max_epochs": 1,
-            "default_root_dir": tmp_path,
-        }
-        return L.Trainer(**(quiet | options), callbacks=list(callbacks))
 
     return make
 

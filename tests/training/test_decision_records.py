@@ -7,7 +7,8 @@ import torch
 from mmattn.batch import IGNORE
 from mmattn.maps.decision import decision_relevance
 from mmattn.maps.decision_sheet import decision_sheet
-from mmattn.training.decision_records import decision_records, example_batch, judged, truth_of
+from mmattn.training.decision_records import decision_records, example_batch, truth_of
+from mmattn.training.mistakes import judged
 
 HEADS = {"colour": "single", "marks": "multi", "answer": "soft"}
 

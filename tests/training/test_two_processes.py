@@ -1,13 +1,8 @@
 """Two processes on the CPU: rank 0 draws alone, while the other one takes part in nothing."""
 
-import json
-import multiprocessing
-import warnings
 from datetime import timedelta
 from pathlib import Path
 
-import pytest
-import torch
 from torch import distributed
 
 from mmattn.training.attention_logger import AttentionLogger
@@ -56,48 +51,25 @@ class Heads(Alone, HeadStatisticsLogger):
     pass
 
 
-def train(rank, folder, make_data, make_task, make_trainer):
+def train(rank, argument):
     """Train and test as one of two processes; each has a folder of its own to write to."""
-    torch.set_num_threads(1)
-    store = distributed.FileStore(str(folder / "rendezvous"), 2)
-    distributed.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=LIMIT)
+    folder, make_data, make_task, make_trainer = argument
     own = str(folder / f"rank-{rank}")
     maps = Maps(own, probes=Probes(size=2), every_n_steps=2, test_images=1)
     heads = Heads(own, probes=Probes(size=2))
-    maps.store = heads.store = distributed.PrefixStore("visits", store)
+    maps.store = heads.store = distributed.FileStore(str(folder / "visits"), 2)
     data = make_data(batch_size=2)
     trainer = make_trainer(maps, heads, strategy="ddp", devices=2)
     trainer.fit(make_task(data), datamodule=data)
     trainer.test(trainer.lightning_module, datamodule=data, verbose=False)
-    found = {"rank": trainer.global_rank, "step": trainer.global_step, "visits": maps.visits}
-    (folder / f"{rank}.json").write_text(json.dumps(found))
-    distributed.barrier()
-    distributed.destroy_process_group()
+    return {"rank": trainer.global_rank, "step": trainer.global_step, "visits": maps.visits}
 
 
-@pytest.fixture
-def in_two_processes(make_data, make_task, make_trainer, tmp_path, monkeypatch):
-    """Run `train` in two processes; return what each found."""
-    # Forked, since importing torch anew takes longer than all of it.
-    context = multiprocessing.get_context("fork")
-    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
-    monkeypatch.setenv("NODE_RANK", "0")
-    processes = []
-    for rank in range(2):
-        monkeypatch.setenv("LOCAL_RANK", str(rank))
-        arguments = (rank, tmp_path, make_data, make_task, make_trainer)
-        processes.append(context.Process(target=train, args=arguments))
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "This process .* is multi-thr", DeprecationWarning)
-            processes[-1].start()
-    for process in processes:
-        process.join(timeout=90)
-        process.kill()
-    return [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
-
-
-def test_only_rank_0_draws_and_needs_no_other_to_do_it(in_two_processes, tmp_path):
-    first, second = in_two_processes
+def test_only_rank_0_draws_and_needs_no_other_to_do_it(
+    in_two_processes, make_data, make_task, make_trainer, tmp_path
+):
+    argument = (tmp_path, make_data, make_task, make_trainer)
+    first, second = in_two_processes(train, [argument] * 2, timeout=90)
     assert (first.pop("rank"), second.pop("rank")) == (0, 1)
     assert first == second == {"step": 6, "visits": 6 + 1 + 1 + 1}
     assert not Path(tmp_path, "rank-1").exists()
