@@ -210,8 +210,33 @@ def train():
     return run
 
 
+@pytest.fixture
+def make_trainer(tmp_path):
+    """Make a trainer that does what it is told to and nothing besides."""
+    import lightning as L
+
+    def make(*callbacks, **options):
+        quiet = {
+            "accelerator": "cpu",
+            "logger": False,
+            "enable_checkpointing": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "use_distributed_sampler": False,
+            "num_sanity_val_steps": 0,
+            "log_every_n_steps": 1,
+            "max_epochs": 1,
+            "default_root_dir": tmp_path,
+        }
+        return L.Trainer(**(quiet | options), callbacks=list(callbacks))
+
+    return make
+
+
 def answer(work, rank, folder, argument):
     """Let one of the two do its work, and leave what it found as a file in `folder`."""
+    # Where Lightning looks for what a launcher would have told it.
+    os.environ.update(MASTER_ADDR="127.0.0.1", NODE_RANK="0", LOCAL_RANK=str(rank))
     torch.distributed.init_process_group(
         "gloo", rank=rank, world_size=2, init_method=f"file://{folder}/rendezvous"
     )
@@ -225,7 +250,7 @@ def answer(work, rank, folder, argument):
 def in_two_processes(tmp_path):
     """Return what work(rank, argument), as JSON has it, finds in each of two processes."""
 
-    def run(work, arguments):
+    def run(work, arguments, timeout=60):
         # Forked, since importing torch anew takes longer than a whole file of tests.
         context = multiprocessing.get_context("fork")
         processes = [
@@ -239,7 +264,7 @@ def in_two_processes(tmp_path):
             for process in processes:
                 process.start()
         for process in processes:
-            process.join(timeout=60)
+            process.join(timeout=timeout)
             process.kill()
         return [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
 

@@ -41,7 +41,7 @@ def retrieve(job: RetrieveSettings) -> int:
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise ConfigError("mmattn retrieve is one process: start it without torchrun")
     check_ours(job.out)
-    queries, images = queries_of(job), named_images(job.images) if job.images else []
+    queries, images = asked_queries(job), named_images(job.images) if job.images else []
     settings = {"device": device_of(job.device), "dtype": job.dtype, "revision": job.revision}
     pipeline = load_joint(job.model, "mmattn retrieve", **settings)
     size = job.batch_size or batch_size(pipeline, images)
@@ -78,7 +78,7 @@ def searched(
     return len(unreadable)
 
 
-def queries_of(job: RetrieveSettings) -> list[Query]:
+def asked_queries(job: RetrieveSettings) -> list[Query]:
     """Return what is looked for. Raises UserError for a file of queries that is none."""
     if job.like:
         paths = enumerate(map(Path, job.like))

@@ -18,6 +18,7 @@ from mmattn.pipeline.finite import check_finite
 from mmattn.pipeline.pictures import Picture, Unreadable, grey_picture
 from mmattn.pipeline.prefetch import Ready, computed
 from mmattn.pipeline.preparation import Preparation
+from mmattn.pipeline.questions import too_long
 from mmattn.vision import pool
 
 
@@ -123,8 +124,5 @@ def text_tokens(
     with backend_errors(f"{where}: the model has no tokens for this text", DataError):
         ids = [tokenizer.begin_id, *tokenizer.encode(text)]
     if len(ids) > longest and not truncate:
-        raise DataError(
-            f"{where}: the text has {len(ids)} tokens, and this model reads {longest}: shorten it, "
-            "or have it cut (truncate=True, --truncate)"
-        )
+        raise too_long(where, len(ids), longest)
     return ids[:longest]

@@ -206,9 +206,14 @@ def encode(
     if len(ids) <= longest or bundle.tokenizer is None:
         return ids, starts
     if not truncate:
-        raise DataError(
-            f"{where}: the text has {len(ids)} tokens, and this model reads {longest}: shorten it, "
-            "or have it cut (truncate=True, --truncate)"
-        )
+        raise too_long(where, len(ids), longest)
     kept = [*ids[: longest - 1], bundle.tokenizer.end_id]
     return kept, [start for start in starts if start < longest - 1]
+
+
+def too_long(where: str, tokens: int, longest: int) -> DataError:
+    """Return what is raised for a text that a model cannot read whole."""
+    return DataError(
+        f"{where}: the text has {tokens} tokens, and this model reads {longest}: shorten it, or "
+        "have it cut (truncate=True, --truncate)"
+    )

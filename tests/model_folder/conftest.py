@@ -1,5 +1,7 @@
 """Captioners of a few thousand parameters, and a tokenizer trained on four captions."""
 
+import json
+
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from mmattn.captioner import Captioner
 from mmattn.data.preprocessing import Preprocessing
 from mmattn.data.tokenizer import CaptionTokenizer
 from mmattn.model_folder.format import write_folder
+from mmattn.model_folder.manifest import write_manifest
 from mmattn.patches import ConvStem
 from mmattn.text import TextTransformer
 from mmattn.vision import VisionTransformer
@@ -49,3 +52,27 @@ def bundle(make_bundle):
 def folder(bundle, tmp_path):
     """A model folder."""
     return write_folder(bundle, tmp_path / "model")
+
+
+@pytest.fixture
+def reconfigure():
+    """Change one value of a folder's config.json, and the manifest with it.
+
+    The place is dotted, or a sequence of keys; the value `...` takes the entry away.
+    """
+
+    def change(folder, place, value):
+        path = folder / "config.json"
+        config = json.loads(path.read_text())
+        *parents, last = place.split(".") if isinstance(place, str) else place
+        inner = config
+        for key in parents:
+            inner = inner[key]
+        if value is ...:
+            del inner[last]
+        else:
+            inner[last] = value
+        path.write_text(json.dumps(config))
+        write_manifest(folder)
+
+    return change

@@ -12,7 +12,7 @@ from mmattn.errors import CheckpointError
 from mmattn.model_folder.format import read_folder, write_folder
 from mmattn.model_folder.manifest import write_manifest
 
-MISSING = object()
+MISSING = ...  # see `reconfigure`
 SEVERAL = {
     "answer": Classes("single", ("no", "perhaps", "yes")),
     "is it old?": Classes("multi", ("a|b", "ü\n")),
@@ -31,22 +31,6 @@ KINDS = {
 @pytest.fixture
 def folder(make_classifier, tmp_path):
     return write_folder(make_classifier(), tmp_path / "model")
-
-
-def reconfigure(folder, place, value):
-    """Change one value of config.json, at a place of keys, and the manifest with it."""
-    path = folder / "config.json"
-    config = json.loads(path.read_text())
-    *parents, last = place
-    inner = config
-    for key in parents:
-        inner = inner[key]
-    if value is MISSING:
-        del inner[last]
-    else:
-        inner[last] = value
-    path.write_text(json.dumps(config))
-    write_manifest(folder)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -100,7 +84,7 @@ def test_a_classifier_comes_back_bit_for_bit(make_classifier, tmp_path, kind):
         (["tokenizer", "end"], 10**6, "tokenizer.end is 1000000, no token's id"),
     ],
 )
-def test_a_value_that_cannot_be_is_named(folder, place, value, said):
+def test_a_value_that_cannot_be_is_named(reconfigure, folder, place, value, said):
     reconfigure(folder, place, value)
     with pytest.raises(CheckpointError) as caught:
         read_folder(folder)
@@ -120,7 +104,7 @@ def test_a_temperature_that_is_no_number_is_named(folder, temperature):
         read_folder(folder)
 
 
-def test_parts_that_no_encoder_uses_are_named(make_classifier, tmp_path):
+def test_parts_that_no_encoder_uses_are_named(reconfigure, make_classifier, tmp_path):
     place = write_folder(make_classifier(vision=False), tmp_path / "text")
     other = write_folder(make_classifier(), tmp_path / "both")
     prepared = json.loads((other / "config.json").read_text())["preprocessing"]

@@ -1,7 +1,5 @@
 """config.json holds plain values; whatever else it is made to say is refused in one line."""
 
-import json
-
 import pytest
 
 from mmattn.backbones import TimmPatches
@@ -12,27 +10,11 @@ from mmattn.model_folder.format import read_folder, write_folder
 from mmattn.model_folder.manifest import write_manifest
 from mmattn.vision import VisionTransformer
 
-MISSING = object()
+MISSING = ...  # see `reconfigure`
 PREPROCESSING = {
     **{"size": [16, 16], "resize": None, "crop": None, "interpolation": "bicubic"},
     **{"mean": [0.5, 0.5, 0.5], "std": [1.0, 1.0, 1.0]},
 }
-
-
-def reconfigure(folder, place, value):
-    """Change one value of config.json, at a dotted place, and the manifest with it."""
-    path = folder / "config.json"
-    config = json.loads(path.read_text())
-    *parents, last = place.split(".")
-    inner = config
-    for key in parents:
-        inner = inner[key]
-    if value is MISSING:
-        del inner[last]
-    else:
-        inner[last] = value
-    path.write_text(json.dumps(config))
-    write_manifest(folder)
 
 
 def refused(folder):
@@ -92,7 +74,7 @@ def refused(folder):
         ("decoding.forbidden", [3], "decoding: "),
     ],
 )
-def test_a_value_that_cannot_be_is_named(folder, place, value, said):
+def test_a_value_that_cannot_be_is_named(reconfigure, folder, place, value, said):
     reconfigure(folder, place, value)
     found = refused(folder)
     assert said in found
@@ -103,12 +85,12 @@ def test_a_value_that_cannot_be_is_named(folder, place, value, said):
     "place",
     ["_target_", "architecture.vision._target_", "preprocessing._target_", "decoding._target_"],
 )
-def test_a_target_is_refused_wherever_it_stands(folder, place):
+def test_a_target_is_refused_wherever_it_stands(reconfigure, folder, place):
     reconfigure(folder, place, "os.system")
     assert f"{place} would say what to run" in refused(folder)
 
 
-def test_a_target_inside_a_list_is_found_too(folder):
+def test_a_target_inside_a_list_is_found_too(reconfigure, folder):
     reconfigure(folder, "decoding.forbidden", [{"_target_": "os.system"}])
     assert "decoding.forbidden._target_ would say what to run" in refused(folder)
 
@@ -152,7 +134,7 @@ def timm_bundle(make_bundle):
         ("options.cache_dir", "somewhere"),
     ],
 )
-def test_weights_from_elsewhere_are_refused(timm_bundle, tmp_path, place, value):
+def test_weights_from_elsewhere_are_refused(reconfigure, timm_bundle, tmp_path, place, value):
     folder = write_folder(timm_bundle(), tmp_path / "model")
     reconfigure(folder, f"architecture.vision.patches.{place}", value)
     said = refused(folder)
@@ -161,7 +143,7 @@ def test_weights_from_elsewhere_are_refused(timm_bundle, tmp_path, place, value)
 
 
 @pytest.mark.parametrize("name", ["hf-hub:timm/resnet18", "local-dir:/tmp/x", "/tmp/x", "a b"])
-def test_a_backbone_is_named_and_never_fetched(timm_bundle, tmp_path, name):
+def test_a_backbone_is_named_and_never_fetched(reconfigure, timm_bundle, tmp_path, name):
     folder = write_folder(timm_bundle(), tmp_path / "model")
     reconfigure(folder, "architecture.vision.patches.name", name)
     assert f"architecture.vision.patches.name is {name!r}, which is no name" in refused(folder)

@@ -1,7 +1,5 @@
 """A joint model's folder: what is read is what was written, wherever a captioner is wanted, too."""
 
-import json
-
 import pytest
 import torch
 from huggingface_hub import ModelCard
@@ -13,35 +11,18 @@ from mmattn.errors import CheckpointError
 from mmattn.fusion import CoFusion
 from mmattn.joint import JointModel
 from mmattn.model_folder.format import read_folder, write_folder
-from mmattn.model_folder.manifest import write_manifest
 from mmattn.model_folder.source import captioner_of
 
 KINDS = {
     "with a fusion": {},
     "without": {"fusion": False, "temperature": 0.5, "embed_dim": 5, "bias": -3.0},
 }
-MISSING = object()
+MISSING = ...  # see `reconfigure`
 
 
 @pytest.fixture
 def folder(make_joint, tmp_path):
     return write_folder(make_joint(), tmp_path / "model")
-
-
-def reconfigure(folder, place, value):
-    """Change one value of config.json, at a place of keys, and the manifest with it."""
-    path = folder / "config.json"
-    config = json.loads(path.read_text())
-    *parents, last = place
-    inner = config
-    for key in parents:
-        inner = inner[key]
-    if value is MISSING:
-        del inner[last]
-    else:
-        inner[last] = value
-    path.write_text(json.dumps(config))
-    write_manifest(folder)
 
 
 @torch.no_grad()
@@ -114,7 +95,7 @@ def test_the_classifier_inside_has_the_weights_that_were_read(folder):
         (["architecture", "heads"], 3, "model.heads: this version of mmattn has no such setting"),
     ],
 )
-def test_a_value_that_cannot_be_is_named(folder, place, value, said):
+def test_a_value_that_cannot_be_is_named(reconfigure, folder, place, value, said):
     reconfigure(folder, place, value)
     with pytest.raises(CheckpointError) as caught:
         read_folder(folder)
