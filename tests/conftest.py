@@ -210,6 +210,25 @@ def train():
     return run
 
 
+@pytest.fixture(scope="session")
+def set_at():
+    """Change one value of nested dictionaries and lists, in place.
+
+    The place is dotted, or a sequence of keys; the value `...` takes the entry away.
+    """
+
+    def change(values, place, value):
+        *parents, last = place.split(".") if isinstance(place, str) else place
+        for key in parents:
+            values = values[key]
+        if value is ...:
+            del values[last]
+        else:
+            values[last] = value
+
+    return change
+
+
 @pytest.fixture
 def make_trainer(tmp_path):
     """Make a trainer that does what it is told to and nothing besides."""

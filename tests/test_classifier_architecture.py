@@ -132,15 +132,8 @@ def test_what_is_not_this_librarys_own_is_refused_by_name(make, said):
         ("pool", "max", "^model: pool is 'max'"),
     ],
 )
-def test_values_that_do_not_fit_are_one_message(path, value, said):
+def test_values_that_do_not_fit_are_one_message(set_at, path, value, said):
     values = plain_values(CLASSIFIERS["cross"]())
-    *sections, key = path.split(".")
-    place = values
-    for section in sections:
-        place = place[section]
-    if value is ...:
-        del place[key]
-    else:
-        place[key] = value
+    set_at(values, path, value)
     with pytest.raises(CheckpointError, match=said):
         construct_classifier(values)

@@ -9,6 +9,7 @@ from lightning import Trainer
 
 from mmattn.cli.load_run import captioning_run, load_run
 from mmattn.joint import JointModel
+from mmattn.training.checkpoints import read_checkpoint
 
 pytestmark = pytest.mark.slow  # each is a run of train.py
 
@@ -97,6 +98,10 @@ def test_without_captions_the_best_run_is_the_one_that_finds_most(train, tmp_pat
     results = json.loads(path.read_text())
     assert 0 <= results["test/fonts/mean_recall"] <= 1
     assert "test/fonts/cider" not in results
+    callbacks = read_checkpoint(path.parent / "checkpoints" / "last.ckpt")["callbacks"]
+    (kept,) = (state for state in callbacks.values() if "best_model_score" in state)
+    assert kept["monitor"] == "val/mean_recall"
+    assert float(kept["best_model_score"]) == pytest.approx(results["val/mean_recall"])
 
 
 @pytest.mark.parametrize(

@@ -237,20 +237,6 @@ def test_what_is_not_this_librarys_own_is_refused_by_name(make, said):
         describe(make())
 
 
-def changed(path: str, value: Any) -> dict[str, Any]:
-    """The values of CoCa with one of them changed; taken out if the new one is `...`."""
-    values = plain_values(coca())
-    *sections, key = path.split(".")
-    place = values
-    for section in sections:
-        place = place[section]
-    if value is ...:
-        del place[key]
-    else:
-        place[key] = value
-    return values
-
-
 @pytest.mark.parametrize(
     ("path", "value", "said"),
     [
@@ -279,9 +265,11 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("vision.image_size", [33, 48], "^vision: an image of 33x48 does not divide"),
     ],
 )
-def test_values_that_do_not_fit_are_one_message(path, value, said):
+def test_values_that_do_not_fit_are_one_message(set_at, path, value, said):
+    values = plain_values(coca())
+    set_at(values, path, value)
     with pytest.raises(CheckpointError, match=said):
-        construct(changed(path, value))
+        construct(values)
 
 
 def test_a_backbone_that_timm_does_not_have_is_one_message():

@@ -55,23 +55,13 @@ def folder(bundle, tmp_path):
 
 
 @pytest.fixture
-def reconfigure():
-    """Change one value of a folder's config.json, and the manifest with it.
-
-    The place is dotted, or a sequence of keys; the value `...` takes the entry away.
-    """
+def reconfigure(set_at):
+    """Change one value of a folder's config.json as `set_at` does, and the manifest with it."""
 
     def change(folder, place, value):
         path = folder / "config.json"
         config = json.loads(path.read_text())
-        *parents, last = place.split(".") if isinstance(place, str) else place
-        inner = config
-        for key in parents:
-            inner = inner[key]
-        if value is ...:
-            del inner[last]
-        else:
-            inner[last] = value
+        set_at(config, place, value)
         path.write_text(json.dumps(config))
         write_manifest(folder)
 

@@ -12,7 +12,7 @@ from mmattn.errors import CheckpointError
 from mmattn.model_folder.format import read_folder, write_folder
 from mmattn.model_folder.manifest import write_manifest
 
-MISSING = ...  # see `reconfigure`
+MISSING = ...  # see `set_at`
 SEVERAL = {
     "answer": Classes("single", ("no", "perhaps", "yes")),
     "is it old?": Classes("multi", ("a|b", "ü\n")),

@@ -10,7 +10,7 @@ from mmattn.model_folder.format import read_folder, write_folder
 from mmattn.model_folder.manifest import write_manifest
 from mmattn.vision import VisionTransformer
 
-MISSING = ...  # see `reconfigure`
+MISSING = ...  # see `set_at`
 PREPROCESSING = {
     **{"size": [16, 16], "resize": None, "crop": None, "interpolation": "bicubic"},
     **{"mean": [0.5, 0.5, 0.5], "std": [1.0, 1.0, 1.0]},

@@ -17,7 +17,7 @@ KINDS = {
     "with a fusion": {},
     "without": {"fusion": False, "temperature": 0.5, "embed_dim": 5, "bias": -3.0},
 }
-MISSING = ...  # see `reconfigure`
+MISSING = ...  # see `set_at`
 
 
 @pytest.fixture

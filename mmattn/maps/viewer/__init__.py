@@ -20,7 +20,7 @@ from mmattn.maps.viewer.payload import DETAILS, Payload, payload
 STYLES = ("page.css", "viewer.css")
 SCRIPTS = (
     *("dom.js", "maps.js", "draw.js", "state.js", "panels.js"),
-    *("caption.js", "stage.js", "help_and_opacity.js", "hands.js", "viewer.js"),
+    *("caption.js", "stage.js", "frames.js", "controls.js", "opening.js", "hands.js", "viewer.js"),
 )
 
 

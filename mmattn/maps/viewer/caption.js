@@ -71,11 +71,6 @@ function notesOf(about) {
   return notes;
 }
 
-// Whether all captions are of one image, at training steps.
-function overSteps() {
-  return page.captions.every(({ key, step }) => key === page.captions[0].key && step !== null);
-}
-
 // One image at several training steps gets a slider, other captions a list.
 function buildPicker() {
   const { captions } = page;
@@ -83,7 +78,7 @@ function buildPicker() {
   const picked = (event) => show(Number(event.target.value));
   if (byId("pick")) {
     byId("pick").value = state.caption;
-  } else if (overSteps()) {
+  } else if (overSteps(captions)) {
     const slider = element("input", {
       id: "pick",
       type: "range",

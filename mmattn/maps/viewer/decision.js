@@ -44,16 +44,6 @@ async function show(index) {
   }
 }
 
-// A link may name the step to open: page.html#step=500. Else it is the last.
-function firstDecision() {
-  const step = Number(/step=(\d+)/.exec(location.hash)?.[1] ?? NaN);
-  const found = page.decisions.findIndex((one) => one.step === step);
-  if (found >= 0) return found;
-  return page.decisions.every((one) => one.step !== null) ? page.decisions.length - 1 : 0;
-}
-
-setLook(page.look);
-if (page.home) byId("home").replaceChildren(element("a", { href: page.home }, "All images"));
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => opened && draw());
-watchControls();
-show(firstDecision());
+dress(() => opened && draw());
+watchControls(CONTROLS);
+show(firstShown(page.decisions));

@@ -109,24 +109,14 @@ function drawControls() {
   byId("opacity").value = state.opacity;
 }
 
-// Many changes in one frame are one drawing.
-let waiting = false;
-let drawings = 0;
-
-function draw() {
-  if (waiting) return;
-  waiting = true;
-  requestAnimationFrame(() => {
-    waiting = false;
-    const view = shown();
-    const [maps, scales] = [mapsOf(view), scalesOf(view)];
-    drawClasses(view);
-    if (maps.words) drawWords(maps, scales.words);
-    if (maps.tokens) drawTokens(maps, scales.tokens);
-    if (maps.images.length) drawImages(view, maps, scales.images);
-    drawNumbers(view, maps);
-    drawReadout(view, maps);
-    drawControls();
-    document.documentElement.dataset.drawn = String(++drawings); // for those who wait for one
-  });
+function drawPage() {
+  const view = shown();
+  const [maps, scales] = [mapsOf(view), scalesOf(view)];
+  drawClasses(view);
+  if (maps.words) drawWords(maps, scales.words);
+  if (maps.tokens) drawTokens(maps, scales.tokens);
+  if (maps.images.length) drawImages(view, maps, scales.images);
+  drawNumbers(view, maps);
+  drawReadout(view, maps);
+  drawControls();
 }

@@ -7,13 +7,6 @@ function choose(changes) {
   byId("spoken").textContent = `${subject(state)}, ${placeOf(state)}`;
 }
 
-// Look at something while a mouse rests on it; a finger chooses at once.
-function look(event, changes) {
-  if (event.pointerType !== "mouse") return;
-  preview = changes;
-  draw();
-}
-
 function moveClass(by) {
   const all = opened.about.heads.flatMap(({ classes }, head) =>
     classes.map((_, place) => ({ head, place })),
@@ -59,17 +52,5 @@ function onKey(event) {
   event.preventDefault();
 }
 
-function watchControls() {
-  const changes = {
-    relative: (value) => ({ relative: Boolean(value) }),
-    shared: (value) => ({ shared: Boolean(value) }),
-    smooth: (value) => ({ smooth: Boolean(value) }),
-    opacity: (value) => ({ opacity: Number(value) }),
-  };
-  for (const [id, changed] of Object.entries(changes)) {
-    byId(id).addEventListener("input", (event) => choose(changed(event.target.value)));
-  }
-  byId("controls").addEventListener("submit", (event) => event.preventDefault());
-  byId("open-help").addEventListener("click", openHelp);
-  document.addEventListener("keydown", onKey);
-}
+// What the controls choose that only this page has.
+const CONTROLS = { relative: (value) => ({ relative: Boolean(value) }) };

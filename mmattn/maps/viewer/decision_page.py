@@ -17,7 +17,14 @@ from mmattn.maps.viewer.tables import Tables
 STYLES = ("page.css", "viewer.css", "decision.css")
 SCRIPTS = (
     *("dom.js", "maps.js", "draw.js", "decision_state.js", "decision_draw.js"),
-    *("help_and_opacity.js", "decision_hands.js", "decision_build.js", "decision.js"),
+    *(
+        "frames.js",
+        "controls.js",
+        "opening.js",
+        "decision_hands.js",
+        "decision_build.js",
+        "decision.js",
+    ),
 )
 SIDES = (512, 384, 256, 128)  # pixels of an image's longer side, for pages that must stay small
 

@@ -122,23 +122,13 @@ function onKey(event) {
   event.preventDefault();
 }
 
-function watchControls() {
-  const numeric = (value) => (value === "" ? null : Number(value));
-  const changes = {
-    kind: (value) => ({ kind: Number(value) }),
-    layer: (value) => (value === "" ? { layer: null, head: null } : { layer: numeric(value) }),
-    head: (value) => ({
-      head: numeric(value),
-      layer: value === "" ? chosen().layer : someLayer(),
-    }),
-    shared: (value) => ({ shared: Boolean(value) }),
-    smooth: (value) => ({ smooth: Boolean(value) }),
-    opacity: (value) => ({ opacity: Number(value) }),
-  };
-  for (const [id, changed] of Object.entries(changes)) {
-    byId(id).addEventListener("input", (event) => choose(changed(event.target.value)));
-  }
-  byId("controls").addEventListener("submit", (event) => event.preventDefault());
-  byId("open-help").addEventListener("click", openHelp);
-  document.addEventListener("keydown", onKey);
-}
+const numeric = (value) => (value === "" ? null : Number(value));
+// What the controls choose that only this page has.
+const CONTROLS = {
+  kind: (value) => ({ kind: Number(value) }),
+  layer: (value) => (value === "" ? { layer: null, head: null } : { layer: numeric(value) }),
+  head: (value) => ({
+    head: numeric(value),
+    layer: value === "" ? chosen().layer : someLayer(),
+  }),
+};
