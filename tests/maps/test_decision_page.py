@@ -209,6 +209,11 @@ def test_a_class_less_the_mean_over_classes_has_signs(opened, make_decision):
     page.click(".class >> nth=2")  # alone in its head: there is no mean to take off
     settled(page)
     assert page.inner_text("#what").endswith("traits, relevance")
+    assert (page.is_disabled("#relative"), page.input_value("#relative")) == (True, "")
+    page.keyboard.press("k")  # nothing to choose here; what was chosen stays for other heads
+    page.click(".class >> nth=0")
+    settled(page)
+    assert "less the mean over classes" in page.inner_text("#what")
 
 
 @needs_browser

@@ -102,8 +102,9 @@ function drawReadout(view, maps) {
 }
 
 function drawControls() {
-  byId("relative").value = state.relative ? "1" : "";
-  byId("relative").disabled = !comparable(opened.about.heads[state.head]);
+  const able = comparable(opened.about.heads[state.head]);
+  byId("relative").value = able && state.relative ? "1" : "";
+  byId("relative").disabled = !able;
   byId("shared").value = state.shared ? "1" : "";
   byId("smooth").value = state.smooth ? "1" : "";
   byId("opacity").value = state.opacity;

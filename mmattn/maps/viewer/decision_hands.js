@@ -32,7 +32,7 @@ function patchAt(event, m) {
 const KEYS = {
   ArrowUp: () => moveClass(-1),
   ArrowDown: () => moveClass(1),
-  k: () => choose({ relative: !state.relative }),
+  k: () => byId("relative").disabled || choose({ relative: !state.relative }),
   s: () => choose({ shared: !state.shared }),
   i: () => choose({ smooth: !state.smooth }),
   o: toggleImage,
