@@ -11,9 +11,9 @@ from torch.optim import Optimizer
 
 from mmattn.data.tokenizer import CaptionTokenizer
 from mmattn.errors import CheckpointError, ConfigError
+from mmattn.tasks.migrations import SCHEMA, check_schema, migrate
 from mmattn.tasks.optimisation import parameter_groups
-
-SCHEMA = 1  # of what a checkpoint holds besides Lightning's own entries
+from mmattn.tasks.weight_names import differences
 
 
 class Task(L.LightningModule):
@@ -109,11 +109,12 @@ class Task(L.LightningModule):
         return {"tokenizer": text}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another tokenizer or architecture.
+        """Refuse a checkpoint of another tokenizer or architecture; bring an older one to date.
 
         Raises:
             CheckpointError: saying what differs.
         """
+        checkpoint.update(migrate(checkpoint))  # in place: the trainer goes on with this very dict
         self.check_own_values(own_entry(checkpoint))
         check_same_shapes(checkpoint["state_dict"], self.state_dict())
 
@@ -132,10 +133,7 @@ def own_entry(checkpoint: dict[str, Any]) -> dict[str, Any]:
     own = checkpoint.get("mmattn")
     if not isinstance(own, dict) or not {"schema", "tokenizer"} <= own.keys():
         raise CheckpointError("this is not a checkpoint of a run of mmattn")
-    if own["schema"] != SCHEMA:
-        raise CheckpointError(
-            f"the checkpoint has schema {own['schema']!r}; this version reads {SCHEMA}"
-        )
+    check_schema(own["schema"])
     return own
 
 
@@ -175,5 +173,6 @@ def check_same_shapes(saved: dict[str, Tensor], own: dict[str, Tensor]) -> None:
     if differing:
         raise CheckpointError(
             f"the checkpoint is of another architecture: {len(differing)} of {len(own)} parameters "
-            f"differ, first: {differing[0]}. Use the model settings of that run"
+            f"differ, first: {differing[0]}; {'; '.join(differences(saved, own))}. Use the model "
+            "settings of that run"
         )
