@@ -4,6 +4,8 @@
 class UserError(ValueError):
     """Something in the user's input is wrong. The message is all the user needs to see."""
 
+    exit_code = 2  # of a command that this ends
+
 
 class ConfigError(UserError):
     """A configuration key or value is wrong."""
@@ -15,6 +17,12 @@ class DataError(UserError):
 
 class CheckpointError(UserError):
     """A checkpoint does not fit the model, the tokenizer or this version of the library."""
+
+
+class DiskError(UserError):
+    """The disk has refused too often for training to be safe. The CLI exits with EX_IOERR, 74."""
+
+    exit_code = 74
 
 
 def one_line(error: BaseException) -> str:

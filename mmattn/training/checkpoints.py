@@ -1,75 +1,93 @@
-"""Finding a checkpoint to go on from, and reading one without running code from it."""
+"""Finding a checkpoint to go on from, and checking that it belongs to the run."""
 
-import re
-import warnings
+import logging
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from mmattn.data.loader import check_same_order
 from mmattn.data.split_module import SplitDataModule
 from mmattn.errors import CheckpointError
 from mmattn.tasks.task import Task
+from mmattn.training.checkpoint_content import check_whole
+from mmattn.training.checkpoint_content import read_checkpoint as read_checkpoint
+from mmattn.training.checkpoint_files import checkpoints_in, written
 
-FOREIGN = re.compile(r"GLOBAL ([\w.]+)")  # how torch names what it refuses to unpickle
+log = logging.getLogger(__name__)
+SHOWN = 3  # reasons in a message
 
 
 def find_checkpoint(wanted: str | None, folder: Path, runs: Path) -> Path | None:
     """Return the checkpoint that `ckpt_path` means, None where it is null.
 
-    "auto" is this run directory's `last.ckpt` where it has one (a run that is started again in its
-    own folder), else the newest one of the runs under `runs`; None where there is none yet.
+    "auto" is this run directory's newest whole checkpoint where it has any (a run that is started
+    again in its own folder), else that of the run under `runs` that wrote one last; None where
+    there is none yet.
 
     Raises:
-        CheckpointError: for a path that does not exist.
+        CheckpointError: for a path that does not exist, and where a run has checkpoints but none of
+            them is whole.
     """
     if wanted is None:
         return None
     if wanted == "auto":
-        own = folder / "checkpoints" / "last.ckpt"
-        found = runs.glob("runs/*/checkpoints/last.ckpt")
-        newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
-        return own if own.is_file() else newest
+        own = folder / "checkpoints"
+        if checkpoints_in(own):
+            return newest_whole(own)
+        others = [
+            files[0] for of in runs.glob("runs/*/checkpoints") if (files := checkpoints_in(of))
+        ]
+        newest = max(others, key=written, default=None)
+        return newest and newest_whole(newest.parent)
     path = Path(wanted).expanduser()
     if not path.is_file():
         raise CheckpointError(f"ckpt_path={wanted}: no such file")
     return path
 
 
+def newest_whole(folder: Path) -> Path | None:
+    """Return the newest checkpoint that is as it was written; None where there is none at all.
+
+    The log says which were refused and why, and which has no manifest to be compared with.
+
+    Raises:
+        CheckpointError: where there are some, but none is whole.
+    """
+    refused = []
+    for path in checkpoints_in(folder):
+        try:
+            known = check_whole(path)
+        except CheckpointError as error:
+            refused.append(str(error))
+            continue
+        for reason in refused:
+            log.warning("refused: %s", reason)
+        if refused:
+            log.warning("taking the one before instead: %s", path)
+        if not known:
+            log.info("%s has no manifest (of an older version?); all of it can be read", path)
+        return path
+    if refused:
+        more = f" and {len(refused) - SHOWN} more" if len(refused) > SHOWN else ""
+        raise CheckpointError(
+            f"{folder}: none of the checkpoints is whole: {'; '.join(refused[:SHOWN])}{more}. "
+            "Bring one back from a copy, or start anew with ckpt_path=null"
+        )
+    return None
+
+
 def best_checkpoint(folder: Path) -> Path | None:
     """Return the best checkpoint of a run's `checkpoints` folder by the metric it watched.
 
-    Which one that is stands in `last.ckpt`; without that metric it is `last.ckpt` itself. None
-    where the folder holds no checkpoint.
+    Which one that is stands in the newest whole one; without that metric it is that one itself.
+    None where the folder holds no checkpoint. Raises CheckpointError where none is whole.
     """
-    last = folder / "last.ckpt"
-    if not last.is_file():
-        return max(folder.glob("*.ckpt"), key=lambda path: path.stat().st_mtime, default=None)
-    states = read_checkpoint(last).get("callbacks", {})
+    newest = newest_whole(folder)
+    if newest is None:
+        return None
+    states = read_checkpoint(newest).get("callbacks", {})
     names = [Path(state.get("best_model_path") or "").name for state in states.values()]
     best = [folder / name for name in names if name and (folder / name).is_file()]
-    return best[0] if best else last
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Return a checkpoint's content; only tensors and plain values are read.
-
-    Raises:
-        CheckpointError: where it is truncated, or holds anything else.
-    """
-    try:
-        with warnings.catch_warnings(action="ignore"):  # of files that torch did not write
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        foreign = FOREIGN.search(str(error))
-        reason = "truncated, or no checkpoint at all"
-        if foreign:
-            reason = f"it holds {foreign[1]}, and reading that could run code"
-        raise CheckpointError(f"{path}: not a readable checkpoint ({reason})") from error
-    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
-        raise CheckpointError(f"{path}: not a checkpoint of a run: it has no state_dict")
-    return content
+    return best[0] if best else newest
 
 
 def load_weights(task: Task, path: Path) -> None:
