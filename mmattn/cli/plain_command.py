@@ -43,7 +43,7 @@ def mistakes_in_one_line() -> Iterator[None]:
         _discard_output()
         raise SystemExit(NO_READER) from None
     except UserError as error:
-        _end(str(error), error, 2)
+        _end(str(error), error, error.exit_code)
     except OSError as error:
         if error.filename is None and error.errno not in FULL:
             raise  # no file that the user could mend

@@ -75,11 +75,11 @@ def main() -> None:
 
 
 def end(error: Exception) -> NoReturn:
-    """Say what went wrong, and end the program: 2 after a mistake, 1 after a failure."""
+    """Say what went wrong, and end the program: 2 after a mistake (or as it says), 1 a failure."""
     if isinstance(error, MISTAKES) and os.environ.get("MMATTN_TRACEBACK") != "1":
         rank = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
         print(f"error{f' on rank {rank}' * bool(rank)}: {message(error)}", file=sys.stderr)
-        raise SystemExit(2)
+        raise SystemExit(getattr(error, "exit_code", 2))
     log.error("the run failed", exc_info=error)
     raise SystemExit(1)
 
