@@ -1,21 +1,23 @@
 """Samples whose randomness depends on (seed, epoch, image) alone, whichever process reads them."""
 
-import logging
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mmattn.data.bad_samples import BadSamples
 from mmattn.data.dataset import CaptionDataset
 from mmattn.data.order import stable_hash
-from mmattn.errors import ConfigError, DataError
+from mmattn.data.pixel_steps import PixelSteps
+from mmattn.data.worker_faults import AtWork
+from mmattn.errors import ConfigError, DataError, UserError
 
-log = logging.getLogger(__name__)
 Read = TypeVar("Read")
 
 
@@ -47,6 +49,34 @@ class Sample:
     captions: tuple[str, ...]
     known: tuple[str, ...] = ()
 
+    @property
+    def images(self) -> tuple[Tensor, ...]:
+        """The one image."""
+        return (self.image,)
+
+    def with_images(self, images: Sequence[Tensor]) -> "Sample":
+        """Return the sample with another image."""
+        return replace(self, image=images[0])
+
+
+class ReadSamples(list[Any]):
+    """Samples that were read together.
+
+    Attributes:
+        images: those of all samples, one after another, float [n, 3, height, width]: the samples'
+            own are parts of it. None where there is none, or each is a tensor of its own.
+    """
+
+    images: Tensor | None = None
+
+
+def stacked_images(samples: list[Any]) -> Tensor:
+    """Return the images of all samples as one tensor, which costs nothing where they are in one."""
+    images = samples.images if isinstance(samples, ReadSamples) else None
+    if images is not None:
+        return images
+    return torch.stack([image for sample in samples for image in sample.images])
+
 
 @runtime_checkable
 class KeyedImages(Protocol):
@@ -72,12 +102,9 @@ class KeyedReader(Dataset[Any]):
         transform: uint8 [3, height, width] -> float [3, height, width]; may draw from torch's
             global generator (as `torchvision.transforms.v2` does) and from no other.
         seed: of what is drawn.
-        max_bad_fraction: the share of the data set, below 1, that may be unreadable. Such a sample
-            is logged once and another one stands in, which depends on its index alone. With 0 the
-            first one raises its `DataError`, as evaluation should.
-
-    Raises:
-        ConfigError: `max_bad_fraction` is out of its range.
+        bad: what becomes of samples that cannot be read. They are left out of their batches, or
+            another one stands in for each, which depends on its index alone; either way no batch
+            is empty. With None the first one raises its `DataError`, as evaluation should.
     """
 
     def __init__(
@@ -85,14 +112,13 @@ class KeyedReader(Dataset[Any]):
         dataset: KeyedImages,
         transform: Callable[[Tensor], Tensor],
         seed: int,
-        max_bad_fraction: float = 0.0,
+        bad: BadSamples | None = None,
     ):
-        if not 0 <= max_bad_fraction < 1:
-            raise ConfigError(f"max_bad_fraction={max_bad_fraction} must lie in [0, 1)")
         self.dataset = dataset
-        self.transform = transform
         self.seed = seed
-        self._bad = _BadSamples(len(dataset), max_bad_fraction) if max_bad_fraction else None
+        self._steps = PixelSteps(transform)
+        self._bad = bad
+        self.at_work = AtWork()
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -100,36 +126,89 @@ class KeyedReader(Dataset[Any]):
     def __getitem__(self, item: tuple[int, int]) -> Any:
         return self.__getitems__([item])[0]
 
-    def __getitems__(self, items: list[tuple[int, int]]) -> list[Any]:
+    def __getitems__(self, items: list[tuple[int, int]]) -> ReadSamples:
         """Return the samples of a batch. Raises `DataError` for an image that cannot be read."""
         with keyed_rng() as reseed:
-            return [self.sample(epoch, index, reseed) for epoch, index in items]
+            read = [self._named(epoch, index, reseed) for epoch, index in items]
+            samples = [sample for sample in read if sample is not None]
+            if not samples:
+                epoch, index = items[0]
+                samples = [self._stand_in(epoch, index, reseed)]
+        return self._finished(samples)
 
     @abstractmethod
     def sample(self, epoch: int, index: int, reseed: Callable[[int], object]) -> Any:
-        """Return one sample; `reseed` before anything is drawn."""
+        """Return one sample, its images put through `pixels`, or None where it is to be left out.
+
+        `reseed` before anything is drawn.
+        """
+
+    def pixels(self, image: Tensor) -> Tensor:
+        """Return an image as the transform makes it, but for what is done to a batch at once."""
+        return self._steps(image)
 
     @property
     def bad_count(self) -> int:
         """How many samples could not be read so far, in this process and in its workers."""
         return 0 if self._bad is None else self._bad.count
 
-    def readable(self, index: int, read: Callable[[int], Read]) -> tuple[int, Read]:
+    def readable(self, index: int, read: Callable[[int], Read]) -> tuple[int, Read] | None:
         """Return (index, read(index)) of `index`, or of the first readable of its replacements.
 
-        A file known to be bad is tried again: skipping it would make the choice depend on what
-        this process has read before.
+        None where bad samples are left out and this is one. A file known to be bad is tried again:
+        skipping it would make the choice depend on what this process has read before.
         """
-        attempt = 0
-        while True:
+        for attempt in count():
+            place = index if attempt == 0 else self._replacement(index, attempt)
             try:
-                return index, read(index)
+                return place, read(place)
             except DataError as error:
                 if self._bad is None:
                     raise
-                self._bad.add(index, self.dataset.key(index), error)
-            attempt += 1
-            index = stable_hash(self.seed, index, attempt, "replacement") % len(self)
+                self._bad.add(place, self.dataset.key(place), error)
+                if self._bad.skip:
+                    return None
+        raise AssertionError("unreachable")
+
+    def _replacement(self, index: int, attempt: int) -> int:
+        return stable_hash(self.seed, index, attempt, "replacement") % len(self)
+
+    def _stand_in(self, epoch: int, index: int, reseed: Callable[[int], object]) -> Any:
+        """Return the sample that a batch of nothing but bad samples has instead of none."""
+        places = (self._replacement(index, attempt) for attempt in count(1))
+        samples = (self._named(epoch, place, reseed) for place in places)
+        return next(sample for sample in samples if sample is not None)
+
+    def _named(self, epoch: int, index: int, reseed: Callable[[int], object]) -> Any:
+        """Return one sample; an unforeseen error says which one it was."""
+        self.at_work.note(index)
+        try:
+            return self.sample(epoch, index, reseed)
+        except UserError:
+            raise
+        except Exception as error:
+            name = self.dataset.key(index)
+            error.add_note(f"This was sample {index} of the set, {name!r}, in epoch {epoch}.")
+            raise
+
+    def _finished(self, samples: list[Any]) -> ReadSamples:
+        """Normalise all images at once."""
+        images = [image for sample in samples for image in sample.images]
+        batch = self._steps.normalised(images) if images else None
+        if batch is None:
+            finish = self._steps.normalise or _as_is
+            parts = iter([finish(image) for image in images])
+        else:
+            parts = iter(batch)
+        finished = ReadSamples(
+            sample.with_images([next(parts) for _ in sample.images]) for sample in samples
+        )
+        finished.images = batch
+        return finished
+
+
+def _as_is(image: Tensor) -> Tensor:
+    return image
 
 
 class SampleReader(KeyedReader):
@@ -141,7 +220,7 @@ class SampleReader(KeyedReader):
             `KeyedReader`.
 
     Raises:
-        ConfigError: `captions_per_image` or `max_bad_fraction` is out of its range.
+        ConfigError: `captions_per_image` is out of its range.
     """
 
     dataset: CaptionDataset
@@ -152,21 +231,24 @@ class SampleReader(KeyedReader):
         transform: Callable[[Tensor], Tensor],
         seed: int,
         captions_per_image: int | None = None,
-        max_bad_fraction: float = 0.0,
+        bad: BadSamples | None = None,
     ):
-        super().__init__(dataset, transform, seed, max_bad_fraction)
+        super().__init__(dataset, transform, seed, bad)
         self.captions_per_image = checked_number("captions_per_image", captions_per_image)
 
-    def sample(self, epoch: int, index: int, reseed: Callable[[int], object]) -> Sample:
+    def sample(self, epoch: int, index: int, reseed: Callable[[int], object]) -> Sample | None:
         """Return one image with its captions."""
-        index, image = self.readable(index, self.dataset.image)
+        found = self.readable(index, self.dataset.image)
+        if found is None:
+            return None
+        index, image = found
         key = self.dataset.key(index)
         captions, known = self.dataset.captions(index), ()
         if self.captions_per_image is not None:
             reseed(stable_hash(self.seed, epoch, key, "captions"))
             captions, known = draw(captions, self.captions_per_image), captions
         reseed(stable_hash(self.seed, epoch, key, "image"))
-        return Sample(key, self.transform(image), captions, known)
+        return Sample(key, self.pixels(image), captions, known)
 
 
 def checked_number(key: str, number: int | None) -> int | None:
@@ -180,32 +262,3 @@ def draw(texts: tuple[Read, ...], number: int) -> tuple[Read, ...]:
     """Return `number` of `texts` in random order, going round again where there are fewer."""
     order = torch.randperm(len(texts)).tolist()
     return tuple(texts[order[i % len(order)]] for i in range(number))
-
-
-class _BadSamples:
-    """Which images could not be read: one byte each, in memory shared with the workers.
-
-    Setting a byte needs no lock, and counting images, not readings, needs no other order of events
-    than that they happened.
-    """
-
-    def __init__(self, length: int, max_fraction: float):
-        self._seen = torch.zeros(length, dtype=torch.bool).share_memory_()
-        self._max_fraction = max_fraction
-
-    @property
-    def count(self) -> int:
-        return int(self._seen.sum())
-
-    def add(self, index: int, key: str, error: DataError) -> None:
-        """Note and log a bad image. Raises `DataError` when they are too many."""
-        if self._seen[index]:
-            return
-        self._seen[index] = True
-        log.warning("replaced the image %s, which cannot be read: %s", key, error)
-        if self.count > self._max_fraction * len(self._seen):
-            raise DataError(
-                f"{self.count} of {len(self._seen)} images cannot be read, which is more than "
-                f"max_bad_fraction={self._max_fraction}: mend or remove the files named in the "
-                f"log, or allow more. The last one: {error}"
-            ) from error

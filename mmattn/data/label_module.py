@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from mmattn.batch import IGNORE, LabelBatch
+from mmattn.data.augment import stacked_images
 from mmattn.data.labelled.classes import (
     Classes,
     check_kinds,
@@ -140,7 +141,7 @@ class LabelDataModule(SplitDataModule[LabelledSplits]):
         """Return what reads one of the sets."""
         if not training:
             return GroupReader(dataset, transform, self.seed)
-        bad = self.loader.max_bad_fraction
+        bad = self.bad_samples(dataset)
         return GroupReader(dataset, transform, self.seed, self.texts_per_image, bad)
 
     def featured(self, dataset: LabelledSet) -> LabelledSet:
@@ -156,14 +157,14 @@ class LabelDataModule(SplitDataModule[LabelledSplits]):
         """Return the batch of some groups."""
         examples = [example for group in samples for example in group.examples]
         missing = [self.missing(example) for example in examples]
-        images = [image for group in samples for image in group.images]
+        pictured = self.withhold != "image" and any(group.images for group in samples)
         rows, image_valid = self._image_rows(samples)
         ids, starts = zip(*map(self.encode, examples), strict=True)
         tokens = pad_sequence([torch.tensor(row) for row in ids], True, self._pad)
         lengths = torch.tensor([len(row) for row in ids])
         return LabelBatch(
             keys=tuple(example.key for example in examples),
-            images=torch.stack(images) if images and self.withhold != "image" else None,
+            images=stacked_images(samples) if pictured else None,
             image_rows=rows,
             image_valid=None if bool(image_valid.all()) else image_valid,
             tokens=tokens,

@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from mmattn.data.order import batch_count, epoch_batches, rank_batches
+from mmattn.data.worker_faults import CatchingReader, Caught, collated, worker_faults
 from mmattn.errors import CheckpointError, ConfigError
 
 # What must be as it was when the state was saved, and how to make it so.
@@ -93,11 +94,12 @@ class StatefulLoader:
         )
         self._fixed = {"seed": seed, "length": length, "global_batch": batch_size * world_size}
         self._resumed = False
+        self.dataset = dataset
         self.batch_sampler = _EpochKeys(lambda epoch: rank_batches(order(epoch), rank, world_size))
         self._loader = DataLoader(
-            cast(Dataset[Any], dataset),
+            cast(Dataset[Any], CatchingReader(dataset) if num_workers else dataset),
             batch_sampler=self.batch_sampler,
-            collate_fn=collate_fn,
+            collate_fn=partial(collated, collate_fn) if num_workers else collate_fn,
             num_workers=num_workers,
             pin_memory=pin_memory,
             prefetch_factor=prefetch_factor if num_workers else None,
@@ -117,7 +119,14 @@ class StatefulLoader:
         if not self._resumed:
             position.delivered = 0
         self._resumed = False
-        for batch in self._loader:
+        batches = iter(self._loader)
+        while True:
+            with worker_faults(self.dataset):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            if isinstance(batch, Caught):
+                raise batch.error
             position.delivered += 1
             if position.delivered == self._count:
                 # Now, for the trainer counts batches: it never asks for one more than there are.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mmattn.batch import IGNORE, CaptionBatch
-from mmattn.data.augment import Sample, SampleReader
+from mmattn.data.augment import Sample, SampleReader, stacked_images
 from mmattn.data.dataset import CaptionDataset, CaptionSource, Splits
 from mmattn.data.split_module import LoaderOptions as LoaderOptions
 from mmattn.data.split_module import SplitDataModule, Transform
@@ -75,7 +75,7 @@ class CaptionDataModule(SplitDataModule[Splits]):
             transform,
             self.seed,
             captions_per_image=options.captions_per_image,
-            max_bad_fraction=options.max_bad_fraction,
+            bad=self.bad_samples(dataset),
         )
 
     def pictures(self, sample: Sample) -> Sequence[Tensor]:
@@ -96,7 +96,7 @@ class CaptionDataModule(SplitDataModule[Splits]):
                 labels[b, n, : len(row) + 1] = torch.tensor([*row, self.tokenizer.end_id])
         return CaptionBatch(
             keys=tuple(sample.key for sample in samples),
-            images=torch.stack([sample.image for sample in samples]),
+            images=stacked_images(samples),
             tokens=tokens,
             labels=labels,
             valid=labels != IGNORE,

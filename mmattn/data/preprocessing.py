@@ -133,11 +133,11 @@ class Preprocessing:
 
 
 def steps_of(transform: Callable[[Tensor], Tensor]) -> list[Callable[[Tensor], Tensor]]:
-    """Return the single steps of a transform, in order."""
-    if isinstance(transform, (v2.Compose, nn.Sequential)):
-        inner = transform.transforms if isinstance(transform, v2.Compose) else transform
-        return [step for part in inner for step in steps_of(part)]
-    return [transform]
+    """Return the single steps of a transform, in order; a subclass of Compose is one step."""
+    if type(transform) not in (v2.Compose, nn.Sequential):
+        return [transform]
+    inner: Any = transform.transforms if isinstance(transform, v2.Compose) else transform
+    return [step for part in inner for step in steps_of(part)]
 
 
 def _pair(size: Any) -> Size:

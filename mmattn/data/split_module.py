@@ -4,14 +4,17 @@ import logging
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import lightning as L
 from torch import Tensor
 
 from mmattn.data.augment import KeyedReader
+from mmattn.data.bad_samples import REPORT, BadSamples, check_fraction, check_policy
 from mmattn.data.loader import StatefulLoader, check_same_order
 from mmattn.data.tokenizer import CaptionTokenizer
+from mmattn.data.worker_faults import told_of
 from mmattn.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
@@ -66,7 +69,19 @@ class LoaderOptions:
         num_workers: reading processes; 0 reads in the training process.
         pin_memory: page-locked batches, for faster copies to a GPU.
         captions_per_image: captions drawn for each training image; all of them if None.
-        max_bad_fraction: the share of training images that may be unreadable and are replaced.
+        on_bad_sample: what a training image that cannot be read does. "raise" stops the run;
+            "replace" lets another one stand in, which depends on its index alone; "skip" makes its
+            batch smaller (if it would be empty, one stands in). Validation and test always stop:
+            figures of a part of a set are not those of the set.
+        max_bad_fraction: the share of training images that may be replaced or skipped before the
+            run stops after all. They are counted, logged and listed in `bad_images.csv`.
+        prefetch_factor: batches that each worker reads ahead; None is torch's default, 2.
+        persistent_workers: keep the workers from one epoch to the next.
+        timeout: seconds without a batch from the workers after which they are taken for dead; 0
+            waits for ever.
+
+    Raises:
+        ConfigError: for an option out of its range.
     """
 
     batch_size: int
@@ -74,7 +89,19 @@ class LoaderOptions:
     num_workers: int = 0
     pin_memory: bool = False
     captions_per_image: int | None = None
-    max_bad_fraction: float = 0.0
+    on_bad_sample: str = "replace"
+    max_bad_fraction: float = 0.01
+    prefetch_factor: int | None = None
+    persistent_workers: bool = True
+    timeout: int = 1800
+
+    def __post_init__(self):
+        check_policy(self.on_bad_sample)
+        check_fraction(self.max_bad_fraction)
+        for key, least in (("num_workers", 0), ("timeout", 0), ("prefetch_factor", 1)):
+            value = getattr(self, key)
+            if value is not None and value < least:
+                raise ConfigError(f"data.loader.{key}={value} must be at least {least}")
 
 
 class SplitDataModule(L.LightningDataModule, Generic[S]):
@@ -220,6 +247,22 @@ class SplitDataModule(L.LightningDataModule, Generic[S]):
         reader = self._reading(dataset, self.eval_transform)
         return self.collate(reader.__getitems__([(0, index) for index in indices]))
 
+    def bad_samples(self, dataset: Any) -> BadSamples | None:
+        """Return what keeps count of a training set's bad samples; None where they stop the run."""
+        options, trainer = self.loader, self.trainer
+        if options.on_bad_sample == "raise":
+            return None
+        report = None if trainer is None else Path(trainer.default_root_dir) / REPORT
+        skip = options.on_bad_sample == "skip"
+        return BadSamples(len(dataset), options.max_bad_fraction, skip=skip, report=report)
+
+    def on_exception(self, exception: BaseException) -> None:
+        """Say which samples were being read where a worker died during a training step."""
+        loader = self._train_loader
+        told = None if loader is None else told_of(exception, loader.dataset)
+        if told is not None:
+            exception.add_note(told)
+
     def make_tokenizer(self, texts: Iterable[str]) -> CaptionTokenizer:
         """Return the tokenizer that the options name, or one trained on `texts`."""
         options = self.tokenizer_options
@@ -301,7 +344,9 @@ class SplitDataModule(L.LightningDataModule, Generic[S]):
             world_size=1 if trainer is None else trainer.world_size,
             num_workers=self.loader.num_workers,
             pin_memory=self.loader.pin_memory,
-            persistent_workers=True,
+            prefetch_factor=self.loader.prefetch_factor,
+            persistent_workers=self.loader.persistent_workers,
+            timeout=self.loader.timeout,
         )
 
 

@@ -6,18 +6,34 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
+from mmattn.errors import ConfigError
+
 
 class ToNormalised(torch.nn.Module):
-    """uint8 [3, h, w] -> float32: divided by 255, minus `mean`, over `std` (one each a channel)."""
+    """uint8 [3, h, w] -> float32: divided by 255, minus `mean`, over `std` (one each a channel).
+
+    Raises ConfigError for a `std` of 0.
+    """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]):
         super().__init__()
         self.mean, self.std = list(mean), list(std)
+        if not all(self.std):
+            raise ConfigError(f"ToNormalised: std={self.std} divides by zero: give other numbers")
 
     def forward(self, image: Tensor) -> Tensor:
         """Convert and normalise one image."""
         image = functional.to_dtype(image, torch.float32, scale=True)
         return functional.normalize(image, self.mean, self.std)
+
+    def into(self, slot: Tensor, image: Tensor) -> None:
+        """Write what `forward` makes of a uint8 image, bit for bit, into float32 `slot` [3, h, w].
+
+        No tensor is made in between, so all of it happens in the processor's cache.
+        """
+        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
+        # Made to lie channel by channel first: turning bytes round is cheaper than floats.
+        slot.copy_(image.contiguous()).mul_(1.0 / 255).sub_(mean).div_(std)
 
     def extra_repr(self) -> str:
         """Show the values: a feature cache knows a transform by its text."""

@@ -1,0 +1,99 @@
+"""What training does about samples that cannot be read: bounded, counted and reported."""
+
+import csv
+import logging
+from pathlib import Path
+
+import torch
+
+from mmattn.data.file_lock import lock
+from mmattn.errors import ConfigError, DataError
+
+log = logging.getLogger(__name__)
+ON_BAD_SAMPLE = ("raise", "skip", "replace")
+REPORT = "bad_images.csv"
+COLUMNS = ("image", "reason")
+
+
+class BadSamples:
+    """Which samples could not be read: one byte each, in memory shared with the workers.
+
+    Setting a byte needs no lock, and counting samples, not readings, needs no other order of events
+    than that they happened.
+
+    Args:
+        length: the number of samples of the set.
+        max_fraction: the share of them, in [0, 1), that may be unreadable.
+        skip: leave them out of their batches; otherwise other samples stand in.
+        report: a CSV file of names and reasons, to which each is added once; None keeps none.
+
+    Raises:
+        ConfigError: `max_fraction` is out of its range.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        max_fraction: float,
+        *,
+        skip: bool = False,
+        report: Path | None = None,
+    ):
+        check_fraction(max_fraction)
+        self._seen = torch.zeros(length, dtype=torch.bool).share_memory_()
+        self._max_fraction = max_fraction
+        self.skip, self.report = skip, report
+
+    @property
+    def count(self) -> int:
+        """How many samples could not be read so far, in this process and in its workers."""
+        return int(self._seen.sum())
+
+    def add(self, index: int, key: str, error: DataError) -> None:
+        """Note, log and report a bad sample. Raises `DataError` when they are too many."""
+        if self._seen[index]:
+            return
+        self._seen[index] = True
+        done = "left out" if self.skip else "replaced"
+        log.warning("%s the image %s, which cannot be read: %s", done, key, error)
+        if self.report is not None:
+            _add_to(self.report, key, str(error))
+        if self.count > self._max_fraction * len(self._seen):
+            raise DataError(
+                f"{self.count} of {len(self._seen)} images cannot be read, which is more than "
+                f"data.loader.max_bad_fraction={self._max_fraction}: mend or remove the files "
+                f"named in {self.report or 'the log'}, or allow more. The last one: {error}"
+            ) from error
+
+
+def check_fraction(max_fraction: float) -> None:
+    """Raise ConfigError for a share that is none, or would allow a set without a good sample."""
+    if not 0 <= max_fraction < 1:
+        raise ConfigError(f"data.loader.max_bad_fraction={max_fraction} must lie in [0, 1)")
+
+
+def check_policy(on_bad_sample: str) -> None:
+    """Raise ConfigError for a policy that is not known."""
+    if on_bad_sample not in ON_BAD_SAMPLE:
+        raise ConfigError(
+            f"data.loader.on_bad_sample is {on_bad_sample!r}; choose {', '.join(ON_BAD_SAMPLE)}"
+        )
+
+
+def _add_to(report: Path, key: str, reason: str) -> None:
+    """Add a line for `key` unless there is one; other ranks and workers may do so at once.
+
+    A report that cannot be written is no reason to stop: the log has the same.
+    """
+    # A name may hold what is no text; it is shown, not used.
+    key, reason = (text.encode("utf-8", "backslashreplace").decode() for text in (key, reason))
+    try:
+        with report.open("a+", newline="", encoding="utf-8") as file:
+            lock(file)
+            file.seek(0)
+            known = {row[0] for row in csv.reader(file) if row}
+            rows = [] if known else [COLUMNS]
+            if key not in known:
+                csv.writer(file).writerows([*rows, (key, reason)])
+    except (OSError, csv.Error) as error:
+        log.warning("cannot add to %s: %s", report, error)

@@ -1,0 +1,90 @@
+"""A transform as a training run applies it: on bytes, and normalised a batch at a time."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
+
+from mmattn.data.preprocessing import steps_of
+from mmattn.data.transforms import ToNormalised
+
+Step = Callable[[Tensor], Tensor]
+
+
+class PixelSteps:
+    """The steps of a transform up to its normalisation, which is left to `normalised`.
+
+    Calling it draws the same numbers and gives the same bytes as the steps themselves. Two of them
+    are done without torchvision's general machinery, which looks for boxes and masks in its input
+    and takes longer than the work: `RandomResizedCrop` and `RandomHorizontalFlip`. All others, and
+    subclasses of these two, are called as they are.
+
+    Args:
+        transform: uint8 [3, h, w] -> float [3, height, width].
+
+    Attributes:
+        normalise: the last step where that is a `ToNormalised`; otherwise None, and calling this
+            does the whole transform.
+    """
+
+    def __init__(self, transform: Step):
+        steps = steps_of(transform)
+        last = steps[-1] if steps else None
+        self.normalise = last if type(last) is ToNormalised else None
+        self._steps = [_lean(step) for step in (steps[:-1] if self.normalise else steps)]
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Apply the steps to one image."""
+        for step in self._steps:
+            image = step(image)
+        return image
+
+    def normalised(self, images: Sequence[Tensor]) -> Tensor | None:
+        """Return images that were put through the steps as one batch, float32 [n, 3, h, w].
+
+        None where they are not bytes of one size, or are complete without a normalisation.
+        """
+        kinds = {(image.shape, image.dtype) for image in images}
+        if self.normalise is None or len(kinds) != 1 or images[0].dtype != torch.uint8:
+            return None
+        batch = torch.empty(len(images), *images[0].shape)
+        for slot, image in zip(batch, images, strict=True):
+            self.normalise.into(slot, image)
+        return batch
+
+
+class _CropResize:
+    """`v2.RandomResizedCrop` on one image: its own draws, then its kernel on packed pixels."""
+
+    def __init__(self, step: v2.RandomResizedCrop):
+        self.step = step
+
+    def __call__(self, image: Tensor) -> Tensor:
+        step, box = self.step, self.step.make_params([image])
+        (top, left), (height, width) = (box["top"], box["left"]), (box["height"], box["width"])
+        crop = image[..., top : top + height, left : left + width]
+        # Copied so that the three channels of a pixel lie together, row after row: the kernel takes
+        # such bytes as they are, and would otherwise repack them one by one.
+        crop = crop.movedim(-3, -1).clone(memory_format=torch.contiguous_format).movedim(-1, -3)
+        return functional.resize_image(
+            crop, step.size, interpolation=step.interpolation, antialias=step.antialias
+        )
+
+
+class _Flip:
+    """`v2.RandomHorizontalFlip` on one image."""
+
+    def __init__(self, step: v2.RandomHorizontalFlip):
+        self.p = step.p
+
+    def __call__(self, image: Tensor) -> Tensor:
+        return image.flip(-1) if torch.rand(1) < self.p else image
+
+
+def _lean(step: Step) -> Step:
+    """Return what does the same as a step in less time, if there is such a thing."""
+    if type(step) is v2.RandomResizedCrop:
+        return _CropResize(step)
+    return _Flip(step) if type(step) is v2.RandomHorizontalFlip else step

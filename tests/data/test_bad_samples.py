@@ -1,0 +1,222 @@
+"""Images that cannot be read, in a data set that is trained on: every policy, on every kind of set.
+
+What counts as unreadable is in test_images.py.
+"""
+
+import csv
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+
+from mmattn.data.bad_samples import BadSamples
+from mmattn.data.dataset import Splits
+from mmattn.data.flickr import Photos
+from mmattn.data.label_module import LabelDataModule
+from mmattn.data.labelled.example import Example, HeadSpec
+from mmattn.data.labelled.groups import LabelledSet
+from mmattn.data.labelled.splits import LabelledSplits
+from mmattn.data.labelled.stores import FolderStore
+from mmattn.data.module import CaptionDataModule, LoaderOptions, TokenizerOptions
+from mmattn.data.transforms import ToNormalised
+from mmattn.errors import ConfigError, DataError
+
+pytestmark = pytest.mark.fault("F13")
+
+LENGTH, BATCH, DAMAGED = 24, 4, (3, 10, 11)
+NAMES = tuple(f"{i:02}.jpg" for i in range(LENGTH))
+PLAIN = ToNormalised([0.0] * 3, [1.0] * 3)
+
+
+class Captioned:
+    def __init__(self, folder):
+        self.photos = Photos(folder, NAMES, tuple((f"number {i}",) for i in range(LENGTH)))
+
+    def splits(self):
+        return Splits(self.photos, self.photos, {"": self.photos})
+
+
+class Labelled:
+    def __init__(self, folder):
+        examples = [Example(n, {"a": "xy"[i % 2]}, (n,)) for i, n in enumerate(NAMES)]
+        self.set = LabelledSet(examples, FolderStore(folder))
+
+    def splits(self):
+        return LabelledSplits(self.set, self.set, {"": self.set}, {"a": HeadSpec("single")})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """24 photos of one grey each; three are cut short, which their headers do not show."""
+    folder = tmp_path_factory.mktemp("photos")
+    for i, name in enumerate(NAMES):
+        Image.fromarray(np.full((16, 16, 3), 10 * i, dtype=np.uint8)).save(folder / name)
+        if i in DAMAGED:
+            data = (folder / name).read_bytes()
+            (folder / name).write_bytes(data[: len(data) // 2])
+    return folder
+
+
+@pytest.fixture(params=["captions", "labels"])
+def make(request, folder):
+    """Make a data module of one of the kinds; captions are also what a joint model learns from."""
+
+    def build(**loader):
+        options = LoaderOptions(**{"batch_size": BATCH, "eval_batch_size": BATCH} | loader)
+        transform = v2.Compose([v2.RandomCrop(16, padding=2), PLAIN])
+        captions = request.param == "captions"
+        kind = CaptionDataModule if captions else LabelDataModule
+        source = Captioned(folder) if captions else Labelled(folder)
+        tokenizer = TokenizerOptions(None, 300, 1)
+        parts = (source, (16, 16), transform, PLAIN, tokenizer, options)
+        return kind(*parts, max_length=16, seed=5)
+
+    return build
+
+
+def with_run_folder(data, folder):
+    data.trainer = L.Trainer(
+        default_root_dir=folder, accelerator="cpu", logger=False, enable_checkpointing=False
+    )
+    return data
+
+
+def reported(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+def epoch(data):
+    return list(data.train_dataloader())
+
+
+def same(one, two):
+    return all(
+        a.keys == b.keys and torch.equal(a.images, b.images) for a, b in zip(one, two, strict=True)
+    )
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_replaced_images_keep_the_batches_size_and_are_the_same_with_any_workers(
+    make, workers, tmp_path
+):
+    data = with_run_folder(make(max_bad_fraction=0.5, num_workers=workers), tmp_path)
+    batches = epoch(data)
+    assert [len(batch.keys) for batch in batches] == [BATCH] * (LENGTH // BATCH)
+    assert all(batch.images.shape == (BATCH, 3, 16, 16) for batch in batches)
+    assert not {NAMES[i] for i in DAMAGED} & {key for batch in batches for key in batch.keys}
+    assert same(batches, epoch(make(max_bad_fraction=0.5)))
+    rows = reported(tmp_path / "bad_images.csv")
+    assert rows[0] == ["image", "reason"]
+    assert sorted(name for name, _ in rows[1:]) == [NAMES[i] for i in DAMAGED]
+    assert all("cannot be decoded" in reason and name in reason for name, reason in rows[1:])
+
+
+def test_skipped_images_make_their_batches_smaller_and_nothing_else(make):
+    skipped, replaced = (
+        epoch(make(on_bad_sample=policy, max_bad_fraction=0.5)) for policy in ("skip", "replace")
+    )
+    assert sum(len(batch.keys) for batch in skipped) == LENGTH - len(DAMAGED)
+    assert len({key for batch in skipped for key in batch.keys}) == LENGTH - len(DAMAGED)
+    for small, full in zip(skipped, replaced, strict=True):
+        kept = [full.keys.index(key) for key in small.keys]
+        assert kept == sorted(kept)
+        assert torch.equal(small.images, full.images[kept])
+
+
+def test_a_batch_of_nothing_else_is_not_empty(make):
+    batches = epoch(make(on_bad_sample="skip", max_bad_fraction=0.5, batch_size=1))
+    assert [len(batch.keys) for batch in batches] == [1] * LENGTH
+    found = {key for batch in batches for key in batch.keys}
+    assert not found & {NAMES[i] for i in DAMAGED}
+
+
+@pytest.mark.parametrize("policy", ["skip", "replace"])
+def test_a_run_goes_on_with_the_very_batches_it_would_have_had(make, policy):
+    options = {"on_bad_sample": policy, "max_bad_fraction": 0.5}
+    whole = epoch(make(**options))
+    started = make(**options)
+    batches = iter(started.train_dataloader())
+    for _ in range(3):
+        next(batches)
+    resumed = make(**options)
+    resumed.load_state_dict(started.state_dict())
+    assert same(epoch(resumed), whole[3:])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_raise_stops_at_the_first_with_one_message(make, workers):
+    data = make(on_bad_sample="raise", num_workers=workers)
+    with pytest.raises(DataError, match=r"^\S+(03|10|11)\.jpg cannot be decoded") as caught:
+        epoch(data)
+    assert "\n" not in str(caught.value)
+
+
+def test_too_many_stop_the_run_and_name_the_report(make, tmp_path):
+    data = with_run_folder(make(max_bad_fraction=0.05), tmp_path)
+    with pytest.raises(DataError, match=r"2 of 24 .*max_bad_fraction=0\.05.*bad_images\.csv"):
+        epoch(data)
+
+
+def test_a_few_of_many_are_survived_unasked(make):
+    """The default allows one in a hundred, which three in twenty-four exceed."""
+    with pytest.raises(DataError, match=r"1 of 24 .*max_bad_fraction=0\.01"):
+        epoch(make())
+    kept = BadSamples(200, LoaderOptions(1, 1).max_bad_fraction)
+    kept.add(7, "7.jpg", DataError("damaged"))
+    kept.add(8, "8.jpg", DataError("damaged"))
+    with pytest.raises(DataError, match="3 of 200"):
+        kept.add(9, "9.jpg", DataError("damaged"))
+
+
+@pytest.mark.parametrize("policy", ["skip", "replace"])
+def test_figures_are_never_of_a_part_of_a_set(make, policy):
+    data = make(on_bad_sample=policy, max_bad_fraction=0.5)
+    with pytest.raises(DataError, match=r"03\.jpg"):
+        list(data.val_dataloader())
+
+
+def test_an_image_is_reported_once_by_all_runs_in_a_folder(tmp_path):
+    report = tmp_path / "bad_images.csv"
+    for _ in range(2):  # two ranks, or a run and its continuation
+        kept = BadSamples(9, 0.9, report=report)
+        for _ in range(2):
+            kept.add(1, 'a "b", c\n.jpg', DataError("cut, short"))
+        kept.add(2, "half\ud800.jpg", DataError("empty"))
+        assert kept.count == 2
+    assert reported(report) == [
+        ["image", "reason"],
+        ['a "b", c\n.jpg', "cut, short"],
+        ["half\\ud800.jpg", "empty"],
+    ]
+
+
+def test_a_report_that_cannot_be_written_does_not_stop_a_run(tmp_path, caplog):
+    kept = BadSamples(9, 0.9, report=tmp_path / "no such folder" / "bad_images.csv")
+    kept.add(1, "a.jpg", DataError("empty"))
+    assert "cannot add to" in caplog.text
+    assert kept.count == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"on_bad_sample": "ignore"}, "'ignore'; choose raise, skip, replace"),
+        ({"max_bad_fraction": 1.0}, r"max_bad_fraction=1\.0 must lie in \[0, 1\)"),
+        ({"max_bad_fraction": -0.1}, "max_bad_fraction"),
+        ({"timeout": -1}, "timeout=-1"),
+        ({"num_workers": -1}, "num_workers=-1"),
+        ({"prefetch_factor": 0}, "prefetch_factor=0"),
+    ],
+)
+def test_options_out_of_range_are_refused(option, said):
+    with pytest.raises(ConfigError, match=f"data.loader.*{said}"):
+        LoaderOptions(4, 4, **option)
+
+
+def test_the_photos_are_damaged_as_this_file_says(folder):
+    assert sum(path.stat().st_size < 400 for path in Path(folder).iterdir()) == len(DAMAGED)
