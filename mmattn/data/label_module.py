@@ -1,7 +1,7 @@
 """From a source of labelled examples to batches: texts become tokens, labels become targets."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -61,6 +61,8 @@ class LabelDataModule(SplitDataModule[LabelledSplits]):
         withhold: str | None = None,
         truncate: bool = False,
         root: str | None = None,
+        image_cache: str | None = None,
+        image_cache_side: int | None = None,
     ):
         super().__init__(
             *(source, image_size, train_transform, eval_transform, tokenizer, loader),
@@ -68,6 +70,8 @@ class LabelDataModule(SplitDataModule[LabelledSplits]):
             seed=seed,
             truncate=truncate,
             root=root,
+            image_cache=image_cache,
+            image_cache_side=image_cache_side,
         )
         if withhold is not None and withhold not in MODALITIES:
             raise ConfigError(f"data.withhold is {withhold!r}; choose image, text or null")
@@ -144,10 +148,9 @@ class LabelDataModule(SplitDataModule[LabelledSplits]):
         bad = self.bad_samples(dataset)
         return GroupReader(dataset, transform, self.seed, self.texts_per_image, bad)
 
-    def featured(self, dataset: LabelledSet) -> LabelledSet:
-        """Return a set with features for images."""
-        assert self._features_of is not None
-        return dataset.with_pictures(self._features_of(dataset.pictures))
+    def with_images(self, dataset: LabelledSet, images_of: Callable[[Any], Any]) -> LabelledSet:
+        """Return a set with other images, made by `images_of` from its different pictures."""
+        return dataset.with_pictures(images_of(dataset.pictures))
 
     def pictures(self, sample: Group) -> Sequence[Tensor]:
         """Return a group's images."""

@@ -1,6 +1,7 @@
 """A transform as a training run applies it: on bytes, and normalised a batch at a time."""
 
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -32,7 +33,8 @@ class PixelSteps:
     def __init__(self, transform: Step):
         steps = steps_of(transform)
         last = steps[-1] if steps else None
-        self.normalise = last if type(last) is ToNormalised else None
+        own = isinstance(last, ToNormalised) and type(last) is ToNormalised
+        self.normalise = cast(ToNormalised, last) if own else None
         self._steps = [_lean(step) for step in (steps[:-1] if self.normalise else steps)]
 
     def __call__(self, image: Tensor) -> Tensor:
@@ -63,13 +65,14 @@ class _CropResize:
 
     def __call__(self, image: Tensor) -> Tensor:
         step, box = self.step, self.step.make_params([image])
+        size: Any = step.size  # one number or two, in a sequence
         (top, left), (height, width) = (box["top"], box["left"]), (box["height"], box["width"])
         crop = image[..., top : top + height, left : left + width]
         # Copied so that the three channels of a pixel lie together, row after row: the kernel takes
         # such bytes as they are, and would otherwise repack them one by one.
         crop = crop.movedim(-3, -1).clone(memory_format=torch.contiguous_format).movedim(-1, -3)
         return functional.resize_image(
-            crop, step.size, interpolation=step.interpolation, antialias=step.antialias
+            crop, size, interpolation=step.interpolation, antialias=step.antialias
         )
 
 
@@ -85,6 +88,8 @@ class _Flip:
 
 def _lean(step: Step) -> Step:
     """Return what does the same as a step in less time, if there is such a thing."""
-    if type(step) is v2.RandomResizedCrop:
+    if isinstance(step, v2.RandomResizedCrop) and type(step) is v2.RandomResizedCrop:
         return _CropResize(step)
-    return _Flip(step) if type(step) is v2.RandomHorizontalFlip else step
+    if isinstance(step, v2.RandomHorizontalFlip) and type(step) is v2.RandomHorizontalFlip:
+        return _Flip(step)
+    return step

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mmattn.data.augment import KeyedReader
 from mmattn.data.bad_samples import REPORT, BadSamples, check_fraction, check_policy
+from mmattn.data.image_cache import ImageCache, usual_short_side
 from mmattn.data.loader import StatefulLoader, check_same_order
 from mmattn.data.tokenizer import CaptionTokenizer
 from mmattn.data.worker_faults import told_of
@@ -120,6 +121,11 @@ class SplitDataModule(L.LightningDataModule, Generic[S]):
         truncate: cut texts longer than `max_length` (their end token stays) instead of refusing.
         root: the folder of the data set, which the configuration also hands to the source; None
             for a built-in one.
+        image_cache: a folder that keeps training images decoded (see `ImageCache`); None reads the
+            files again in each epoch. Validation and test always read the files: their figures are
+            of the pictures as the saved model will get them.
+        image_cache_side: the longest that the shorter side of a cached image may be, in pixels;
+            None is 8/7 of the longer side of `image_size`, 256 for 224.
     """
 
     def __init__(
@@ -135,6 +141,8 @@ class SplitDataModule(L.LightningDataModule, Generic[S]):
         seed: int,
         truncate: bool = False,
         root: str | None = None,
+        image_cache: str | None = None,
+        image_cache_side: int | None = None,
     ):
         super().__init__()
         self.source, self.image_size = source, (image_size[0], image_size[1])
@@ -142,6 +150,10 @@ class SplitDataModule(L.LightningDataModule, Generic[S]):
         self.tokenizer_options, self.loader = tokenizer, loader
         self.max_length, self.seed, self.truncate = max_length, seed, truncate
         self.root = root
+        self._image_cache: ImageCache | None = None
+        if image_cache is not None:
+            side = image_cache_side or usual_short_side(self.image_size)
+            self._image_cache = ImageCache(image_cache, side, loader.num_workers)
         self._splits: S | None = None
         self._features_of: Callable[[Any], Any] | None = None
         self._train_loader: StatefulLoader | None = None
@@ -185,13 +197,25 @@ class SplitDataModule(L.LightningDataModule, Generic[S]):
         return list(self.splits.test)
 
     def use_features(self, features_of: Callable[[Any], Any]) -> None:
-        """Let batches hold the frozen features of the images instead of their pixels."""
+        """Let batches hold the frozen features of the images instead of their pixels.
+
+        Raises ConfigError where decoded images are to be kept too: none would ever be read.
+        """
+        if self._image_cache is not None:
+            raise ConfigError(
+                "feature_cache keeps what is made of the images, so no decoded image is needed: "
+                "set data.image_cache=null, or feature_cache=null"
+            )
         self._features_of = features_of
 
     def featured(self, dataset: Any) -> Any:
         """Return a set with features for images; `use_features` said how."""
         assert self._features_of is not None
-        return self._features_of(dataset)
+        return self.with_images(dataset, self._features_of)
+
+    def with_images(self, dataset: Any, images_of: Callable[[Any], Any]) -> Any:
+        """Return a set with other images, made by `images_of` from the set of them."""
+        return images_of(dataset)
 
     @property
     def cached(self) -> bool:
@@ -327,6 +351,8 @@ class SplitDataModule(L.LightningDataModule, Generic[S]):
     ) -> KeyedReader:
         if self._features_of is not None:
             dataset, transform = self.featured(dataset), _as_is
+        elif training and self._image_cache is not None:
+            dataset = self.with_images(dataset, self._image_cache)
         return self.reader(dataset, transform, training=training)
 
     def _loader(

@@ -1,4 +1,4 @@
-"""What goes wrong in the processes that read samples, told in one message by the one that trains."""
+"""What goes wrong in processes that read samples, told as one message where it trains."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

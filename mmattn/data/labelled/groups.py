@@ -94,6 +94,13 @@ class Pictures:
         assert self._store is not None
         return self._store.image(self.names[index])
 
+    def __getattr__(self, name: str) -> Any:
+        """Offer the `path` and `stamp` of an image where the store has them, by image name."""
+        if name not in ("path", "stamp"):
+            raise AttributeError(name)
+        of_store = getattr(self._store, name)
+        return lambda index: of_store(self.names[index])
+
 
 class _Instead:
     """A store that gives what another one made of the images."""

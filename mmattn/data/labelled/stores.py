@@ -17,7 +17,11 @@ class FolderStore:
 
     def image(self, name: str) -> Tensor:
         """Read an image. Raises `DataError` for a name that leaves the folder, or a bad file."""
-        return read_image(inside(self.root, name))
+        return read_image(self.path(name))
+
+    def path(self, name: str) -> Path:
+        """Return an image's file. Raises `DataError` for a name that leaves the folder."""
+        return inside(self.root, name)
 
     def check(self, names: Iterable[str]) -> None:
         """Read the header of every image; raise one `DataError` that names the bad ones."""
