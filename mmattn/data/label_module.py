@@ -152,6 +152,15 @@ class LabelDataModule(SplitDataModule[LabelledSplits]):
         """Return a set with other images, made by `images_of` from its different pictures."""
         return dataset.with_pictures(images_of(dataset.pictures))
 
+    def text_sizes(self, dataset: LabelledSet) -> tuple[list[int], list[int]]:
+        """Return each group's longest text in tokens, and how many examples it has in a batch.
+
+        Where examples are drawn it is the longest that may be.
+        """
+        groups = [dataset.group(i) for i in range(len(dataset))]
+        longest = [max(len(self.encode(example)[0]) for example in group) for group in groups]
+        return longest, [self.texts_per_image or len(group) for group in groups]
+
     def pictures(self, sample: Group) -> Sequence[Tensor]:
         """Return a group's images."""
         return sample.images

@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from mmattn.data.order import batch_count, epoch_batches, rank_batches
+from mmattn.data.token_batches import TokenBatches
 from mmattn.data.worker_faults import CatchingReader, Caught, collated, worker_faults
 from mmattn.errors import CheckpointError, ConfigError
 
@@ -16,6 +17,8 @@ REMEDIES = {
     "length": "give this run the data set that the checkpoint was trained on",
     "global_batch": "choose batch_size and the number of ranks so that their product is the same",
     "seed": "set the seed of the run that wrote the checkpoint",
+    # A hash of the texts' lengths and of what is made of them; 0 where batches are of one size.
+    "order": "keep tokens_per_batch, batch_size, number of ranks and tokenizer as they were",
 }
 
 
@@ -53,6 +56,8 @@ class StatefulLoader:
         drop_last: leave out the ragged end of an epoch.
         rank: which share of each global batch is ours, 0 to `world_size - 1`.
         world_size: number of ranks.
+        order: batches of another kind, by epoch; `batch_size`, `shuffle` and `drop_last` then do
+            not count.
         num_workers: processes that read samples; with 0 this process reads them, and the settings
             of workers below have nothing to act on.
         pin_memory: put batches into page-locked memory, for faster copies to a GPU.
@@ -76,6 +81,7 @@ class StatefulLoader:
         drop_last: bool,
         rank: int = 0,
         world_size: int = 1,
+        order: TokenBatches | None = None,
         num_workers: int = 0,
         pin_memory: bool = False,
         prefetch_factor: int | None = None,
@@ -83,19 +89,21 @@ class StatefulLoader:
         timeout: int = 0,
     ):
         length = len(dataset)
-        self._count = batch_count(length, batch_size, world_size, drop_last)
+        self._fixed = {"seed": seed, "length": length, "global_batch": batch_size * world_size}
         if not 0 <= rank < world_size:
             raise ConfigError(f"rank={rank} must lie in 0 to {world_size - 1} (world_size - 1)")
-        order = partial(
-            epoch_batches,
-            *(length, batch_size, world_size, seed),
-            shuffle=shuffle,
-            drop_last=drop_last,
-        )
-        self._fixed = {"seed": seed, "length": length, "global_batch": batch_size * world_size}
+        if order is None:
+            self._count = batch_count(length, batch_size, world_size, drop_last)
+            sizes = (length, batch_size, world_size, seed)
+            batches = partial(epoch_batches, *sizes, shuffle=shuffle, drop_last=drop_last)
+        else:
+            self._count, batches = len(order), order
+            self._fixed["order"] = order.fingerprint
         self._resumed = False
         self.dataset = dataset
-        self.batch_sampler = _EpochKeys(lambda epoch: rank_batches(order(epoch), rank, world_size))
+        self.batch_sampler = _EpochKeys(
+            lambda epoch: rank_batches(batches(epoch), rank, world_size)
+        )
         self._loader = DataLoader(
             cast(Dataset[Any], CatchingReader(dataset) if num_workers else dataset),
             batch_sampler=self.batch_sampler,
@@ -168,10 +176,11 @@ class StatefulLoader:
 def check_same_order(saved: Mapping[str, int], own: Mapping[str, int]) -> None:
     """Raise CheckpointError unless seed, length and global batch are as they were saved."""
     for name, remedy in REMEDIES.items():
-        if saved[name] != own[name]:
+        was, now = saved.get(name, 0), own.get(name, 0)
+        if was != now:
             raise CheckpointError(
-                f"the checkpoint was saved with {name}={saved[name]} and this run has "
-                f"{name}={own[name]}, so its batches would be others: {remedy}"
+                f"the checkpoint was saved with {name}={was} and this run has {name}={now}, "
+                f"so its batches would be others: {remedy}"
             )
 
 

@@ -1,7 +1,7 @@
 """From a source of captioned images to batches: the one place that turns captions into tokens."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from mmattn.data.split_module import TokenizerOptions as TokenizerOptions
 from mmattn.data.tokenizer import CaptionTokenizer
 
 log = logging.getLogger(__name__)
+KEPT = 100_000  # captions whose ids are kept, about 30 MB
 
 
 class CaptionDataModule(SplitDataModule[Splits]):
@@ -38,6 +39,7 @@ class CaptionDataModule(SplitDataModule[Splits]):
         for note in self._splits.notes:
             log.info("%s", note)
         self._tokenizer = tokenizer or self.make_tokenizer(_captions(self._splits.train))
+        self._ids: dict[str, list[int]] = {}
         self._check_lengths("train", self._splits.train)
         self._check_lengths("val", self._splits.val)
         self.check_transforms()
@@ -78,6 +80,19 @@ class CaptionDataModule(SplitDataModule[Splits]):
             bad=self.bad_samples(dataset),
         )
 
+    def text_sizes(self, dataset: CaptionDataset) -> tuple[list[int], list[int]]:
+        """Return each image's longest caption in tokens, and how many captions it has in a batch.
+
+        Where captions are drawn it is the longest that may be.
+        """
+        drawn = self.loader.captions_per_image
+        texts = [dataset.captions(i) for i in range(len(dataset))]
+        every = [caption for captions in texts for caption in captions]
+        encoded = self.tokenizer.backend.encode_batch(every, add_special_tokens=False)
+        lengths = iter([min(len(item.ids), self.max_length - 1) + 1 for item in encoded])
+        longest = [max((next(lengths) for _ in captions), default=1) for captions in texts]
+        return longest, [drawn or max(1, len(captions)) for captions in texts]
+
     def pictures(self, sample: Sample) -> Sequence[Tensor]:
         """Return a sample's one image."""
         return [sample.image]
@@ -87,13 +102,18 @@ class CaptionDataModule(SplitDataModule[Splits]):
         captions = max(len(sample.captions) for sample in samples)  # none: images only
         ids = [[self.encode(caption) for caption in sample.captions] for sample in samples]
         length = max((len(row) for rows in ids for row in rows), default=0) + 1
-        shape = (len(samples), captions, length)
-        tokens = torch.full(shape, self.tokenizer.pad_id)
-        labels = torch.full(shape, IGNORE)
-        for b, rows in enumerate(ids):
-            for n, row in enumerate(rows):
-                tokens[b, n, : len(row) + 1] = torch.tensor([self.tokenizer.begin_id, *row])
-                labels[b, n, : len(row) + 1] = torch.tensor([*row, self.tokenizer.end_id])
+        begin, end, pad = self.tokenizer.begin_id, self.tokenizer.end_id, self.tokenizer.pad_id
+
+        def filled(made: Callable[[list[int]], list[int]], fill: int) -> Tensor:
+            """Return what is made of each caption's ids, padded: [samples, captions, length]."""
+            empty = [fill] * length
+            rows = [[(made(row) + empty)[:length] for row in group] for group in ids]
+            padded = [group + [empty] * (captions - len(group)) for group in rows]
+            # From one list: small tensors, each written to its place, take ten times as long.
+            return torch.tensor(padded, dtype=torch.long).view(len(samples), captions, length)
+
+        tokens = filled(lambda row: [begin, *row], pad)
+        labels = filled(lambda row: [*row, end], IGNORE)
         return CaptionBatch(
             keys=tuple(sample.key for sample in samples),
             images=stacked_images(samples),
@@ -106,8 +126,17 @@ class CaptionDataModule(SplitDataModule[Splits]):
         )
 
     def encode(self, caption: str) -> list[int]:
-        """Return a caption's ids, cut so that the end token still fits."""
-        return self.tokenizer.encode(caption)[: self.max_length - 1]
+        """Return a caption's ids, cut so that the end token still fits.
+
+        They are kept: every epoch asks for them again.
+        """
+        tokenizer = self.tokenizer
+        ids = self._ids.get(caption)
+        if ids is None:
+            if len(self._ids) >= KEPT:
+                self._ids.clear()
+            ids = self._ids[caption] = tokenizer.encode(caption)[: self.max_length - 1]
+        return ids
 
     def _check_lengths(self, name: str, dataset: CaptionDataset) -> None:
         places = [(i, text) for i in range(len(dataset)) for text in dataset.captions(i)]

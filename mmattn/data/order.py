@@ -59,7 +59,7 @@ def epoch_batches(
     Raises what `batch_count` raises.
     """
     count = batch_count(length, batch_size, world_size, drop_last)
-    order = _shuffled(length, seed, epoch) if shuffle else np.arange(length)
+    order = shuffled(length, seed, epoch) if shuffle else np.arange(length)
     global_batch = batch_size * world_size
     batches = [order[i * global_batch : (i + 1) * global_batch] for i in range(count)]
     if len(batches[-1]) < world_size:
@@ -75,12 +75,12 @@ def rank_batches(global_batches: list[list[int]], rank: int, world_size: int) ->
     return [batch[rank::world_size] for batch in global_batches]
 
 
-def _shuffled(length: int, seed: int, epoch: int) -> np.ndarray:
-    """Return a permutation [length] of the indices that depends on seed and epoch alone.
+def shuffled(length: int, seed: int, epoch: int, what: str = "order") -> np.ndarray:
+    """Return a permutation [length] of indices that depends on seed, epoch and `what` alone.
 
     NumPy froze the stream of its legacy generator (NEP 19); the newer `Generator` and
     `torch.randperm` promise no such thing, and an update would then change the order of an old run.
     """
-    key = stable_hash(seed, epoch, "order")
+    key = stable_hash(seed, epoch, what)
     words = [key & 0xFFFFFFFF, key >> 32]  # the legacy generator takes its key as 32-bit words
     return np.random.RandomState(words).permutation(length)

@@ -14,6 +14,7 @@ from mmattn.data.augment import KeyedReader
 from mmattn.data.bad_samples import REPORT, BadSamples, check_fraction, check_policy
 from mmattn.data.image_cache import ImageCache, usual_short_side
 from mmattn.data.loader import StatefulLoader, check_same_order
+from mmattn.data.token_batches import TokenBatches
 from mmattn.data.tokenizer import CaptionTokenizer
 from mmattn.data.worker_faults import told_of
 from mmattn.errors import ConfigError, DataError
@@ -70,6 +71,9 @@ class LoaderOptions:
         num_workers: reading processes; 0 reads in the training process.
         pin_memory: page-locked batches, for faster copies to a GPU.
         captions_per_image: captions drawn for each training image; all of them if None.
+        tokens_per_batch: the text tokens of one rank's training batch at most, padding included:
+            batches are then formed of texts of about one length (see `TokenBatches`), and
+            `batch_size` is the most images that one has. None forms them without a look at texts.
         on_bad_sample: what a training image that cannot be read does. "raise" stops the run;
             "replace" lets another one stand in, which depends on its index alone; "skip" makes its
             batch smaller (if it would be empty, one stands in). Validation and test always stop:
@@ -90,6 +94,7 @@ class LoaderOptions:
     num_workers: int = 0
     pin_memory: bool = False
     captions_per_image: int | None = None
+    tokens_per_batch: int | None = None
     on_bad_sample: str = "replace"
     max_bad_fraction: float = 0.01
     prefetch_factor: int | None = None
@@ -99,7 +104,8 @@ class LoaderOptions:
     def __post_init__(self):
         check_policy(self.on_bad_sample)
         check_fraction(self.max_bad_fraction)
-        for key, least in (("num_workers", 0), ("timeout", 0), ("prefetch_factor", 1)):
+        leasts = {"num_workers": 0, "timeout": 0, "prefetch_factor": 1, "tokens_per_batch": 1}
+        for key, least in leasts.items():
             value = getattr(self, key)
             if value is not None and value < least:
                 raise ConfigError(f"data.loader.{key}={value} must be at least {least}")
@@ -158,6 +164,7 @@ class SplitDataModule(L.LightningDataModule, Generic[S]):
         self._features_of: Callable[[Any], Any] | None = None
         self._train_loader: StatefulLoader | None = None
         self._position: dict[str, int] | None = None
+        self._text_sizes: tuple[list[int], list[int]] | None = None
 
     @property
     def splits(self) -> S:
@@ -227,8 +234,9 @@ class SplitDataModule(L.LightningDataModule, Generic[S]):
         reader = self._reading(self.splits.train, self.train_transform, training=True)
         trainer = self.trainer
         overfitting = trainer is not None and getattr(trainer, "overfit_batches", 0) > 0
+        order = None if overfitting else self.token_batches(self._ranks[1])
         size = self.loader.batch_size
-        loader = self._loader(reader, size, shuffle=not overfitting, drop_last=True)
+        loader = self._loader(reader, size, shuffle=not overfitting, drop_last=True, order=order)
         if self._position is not None:
             loader.load_state_dict(self._position)
             self._position = None
@@ -255,11 +263,31 @@ class SplitDataModule(L.LightningDataModule, Generic[S]):
 
     def order(self, world_size: int) -> dict[str, int]:
         """Return what decides which samples each training batch of `world_size` ranks holds."""
+        order = self.token_batches(world_size)
         return {
             "seed": self.seed,
             "length": len(self.splits.train),
             "global_batch": self.loader.batch_size * world_size,
-        }
+        } | ({} if order is None else {"order": order.fingerprint})
+
+    def token_batches(self, world_size: int) -> TokenBatches | None:
+        """Return the training batches by the lengths of texts; None where these do not matter."""
+        tokens = self.loader.tokens_per_batch
+        if tokens is None:
+            return None
+        if self._text_sizes is None:
+            self._text_sizes = self.text_sizes(self.splits.train)
+        return TokenBatches(
+            *self._text_sizes,
+            tokens=tokens,
+            most=self.loader.batch_size,
+            world_size=world_size,
+            seed=self.seed,
+        )
+
+    @abstractmethod
+    def text_sizes(self, dataset: Any) -> tuple[list[int], list[int]]:
+        """Return, for each training sample, the tokens of its longest text and how many it has."""
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Go on where the state was taken; refuse other data, global batches and seeds."""
@@ -355,10 +383,22 @@ class SplitDataModule(L.LightningDataModule, Generic[S]):
             dataset = self.with_images(dataset, self._image_cache)
         return self.reader(dataset, transform, training=training)
 
-    def _loader(
-        self, reader: KeyedReader, batch_size: int, *, shuffle: bool, drop_last: bool
-    ) -> StatefulLoader:
+    @property
+    def _ranks(self) -> tuple[int, int]:
+        """This rank, and how many there are."""
         trainer = self.trainer
+        return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+
+    def _loader(
+        self,
+        reader: KeyedReader,
+        batch_size: int,
+        *,
+        shuffle: bool,
+        drop_last: bool,
+        order: TokenBatches | None = None,
+    ) -> StatefulLoader:
+        rank, world_size = self._ranks
         return StatefulLoader(
             reader,
             batch_size=batch_size,
@@ -366,8 +406,9 @@ class SplitDataModule(L.LightningDataModule, Generic[S]):
             collate_fn=self.collate,
             shuffle=shuffle,
             drop_last=drop_last,
-            rank=0 if trainer is None else trainer.global_rank,
-            world_size=1 if trainer is None else trainer.world_size,
+            rank=rank,
+            world_size=world_size,
+            order=order,
             num_workers=self.loader.num_workers,
             pin_memory=self.loader.pin_memory,
             prefetch_factor=self.loader.prefetch_factor,

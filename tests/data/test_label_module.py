@@ -237,3 +237,13 @@ def test_frozen_features_stand_in_for_pixels():
 def test_settings_that_cannot_be(changes, message):
     with pytest.raises(ConfigError, match=message):
         module(QUESTIONS, **changes)
+
+
+def test_batches_may_be_formed_within_a_budget_of_tokens():
+    examples = [ask(str(i), "yes", (str(i // 3),), "is it " + "very " * (i % 5)) for i in range(30)]
+    data = module(examples, loader=LoaderOptions(4, 4, tokens_per_batch=90))
+    batches = list(data.train_dataloader())
+    keys = [key for batch in batches for key in batch.keys]
+    assert sorted(keys) == sorted(example.key for example in examples)
+    assert all(batch.tokens.numel() <= 90 for batch in batches)
+    assert len(batches) == len(data.train_dataloader())

@@ -174,3 +174,20 @@ def test_normalisation_is_the_formula():
     expected = (image.numpy() / 255 - np.reshape(mean, (3, 1, 1))) / np.reshape(std, (3, 1, 1))
     assert ToNormalised(mean, std)(image).numpy() == pytest.approx(expected, abs=1e-6)
     assert "0.1" in repr(ToNormalised(mean, std))  # a feature cache knows a transform by its text
+
+
+def test_batches_may_be_formed_within_a_budget_of_tokens():
+    train = module(loader={"tokens_per_batch": 60, "batch_size": 5}).train_dataloader()
+    for _ in range(2):
+        batches = list(train)
+        keys = [key for batch in batches for key in batch.keys]
+        assert sorted(keys) == [f"train-{i}" for i in range(LENGTH)]
+        assert all(batch.tokens.numel() <= 60 for batch in batches)
+        assert len({len(batch.keys) for batch in batches}) > 1
+
+
+def test_a_run_without_a_budget_does_not_go_on_with_one():
+    plain, budget = module(), module(loader={"tokens_per_batch": 60})
+    for one, other in ((plain, budget), (budget, plain)):
+        with pytest.raises(CheckpointError, match="tokens_per_batch"):
+            other.load_state_dict(one.state_dict())
