@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mmattn.backbones import TimmPatches
 from mmattn.data.dataset import CaptionDataset
+from mmattn.data.image_cache import Stamp, stamp
 from mmattn.errors import ConfigError
 from mmattn.patches import PatchEmbedding
 
@@ -47,8 +48,9 @@ class FeatureCache:
     """Keeps the float16 features of whole data sets as .npy files that are mapped into memory.
 
     A file's name is a hash of everything that the features depend on: the backbone's weights and
-    settings, the transform, and the images' names and file times. So a changed encoder, transform
-    or photo never meets old features.
+    settings, the transform, and the images' names, file times and sizes. So a changed encoder,
+    transform or photo never meets old features. A photo whose content was changed with its time and
+    size kept is not noticed: delete the cache then.
 
     Args:
         folder: where the files lie.
@@ -96,7 +98,7 @@ class FeatureCache:
         return np.load(path, mmap_mode="r")
 
     def _fingerprint(self, dataset: CaptionDataset) -> str:
-        images = [(dataset.key(i), _file_time(dataset, i)) for i in range(len(dataset))]
+        images = [(dataset.key(i), _stamp(dataset, i)) for i in range(len(dataset))]
         parts = [self._weights, str(self.backbone.level), repr(self.transform), images]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
@@ -142,7 +144,7 @@ def _hash_weights(backbone: TimmPatches) -> str:
     return digest.hexdigest()
 
 
-def _file_time(dataset: CaptionDataset, index: int) -> int:
-    """Return the image file's time in nanoseconds, 0 where images are not files."""
-    path = getattr(dataset, "path", None)
-    return 0 if path is None else path(index).stat().st_mtime_ns
+def _stamp(dataset: CaptionDataset, index: int) -> Stamp:
+    """Return the time and size of an image's file; nothing where images are not files."""
+    there = hasattr(dataset, "stamp") or hasattr(dataset, "path")
+    return stamp(dataset, index) if there else []

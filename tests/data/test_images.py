@@ -107,6 +107,7 @@ def test_jpeg_is_what_pillow_decodes(read, progressive):
 GREY = PHOTO[..., 0]
 
 
+@pytest.mark.fault("F13")
 @pytest.mark.parametrize(
     ("image", "format", "expected"),
     [
@@ -136,6 +137,7 @@ def test_lab_black_is_black(read):
     assert read(encode(Image.new("LAB", (4, 4), (0, 128, 128)), "TIFF")).max() <= 1
 
 
+@pytest.mark.fault("F13")
 def test_cmyk_jpeg_is_red_and_not_its_inverse(read):
     pixels = read(encode(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG", quality=95))
     assert np.abs(pixels.astype(int) - RED).max() < 8
@@ -162,6 +164,7 @@ def test_twelve_bit_tiff_is_not_read_as_nearly_black(read):
     assert read(grey_tiff(4, 12, data))[0, :, 0].tolist() == [0xFF, 0, 0x80, 0]
 
 
+@pytest.mark.fault("F13")
 def test_alpha_is_laid_on_white(read):
     layer = Image.new("RGBA", (3, 1))
     layer.putdata([(255, 0, 0, 255), (255, 0, 0, 0), (255, 0, 0, 128)])
@@ -179,6 +182,7 @@ def test_grey_with_alpha_and_a_transparent_colour(read):
     assert read(keyed)[0].tolist() == [[*WHITE], [20] * 3]
 
 
+@pytest.mark.fault("F13")
 def test_transparent_palette_entries_are_white(read):
     image = Image.new("P", (2, 1))
     image.putpalette([*RED, *GREEN])
@@ -187,6 +191,7 @@ def test_transparent_palette_entries_are_white(read):
     assert read(encode(image, "GIF", transparency=0))[0].tolist() == [[*WHITE], [*GREEN]]
 
 
+@pytest.mark.fault("F13")
 @pytest.mark.parametrize("format", ["GIF", "PNG", "TIFF", "WEBP"])
 def test_the_first_picture_of_several(read, format):
     frames = [Image.new("RGB", (8, 6), colour) for colour in (RED, GREEN)]
@@ -210,6 +215,7 @@ TURNS = {
 }
 
 
+@pytest.mark.fault("F13")
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("orientation", TURNS)
 def test_exif_orientation(read, format, orientation):
@@ -263,6 +269,16 @@ def test_draft_is_ignored_by_other_formats(read):
     assert np.array_equal(read(encode(Image.fromarray(PHOTO), "PNG"), draft_size=2), PHOTO)
 
 
+@pytest.mark.fault("F13")
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"])
+def test_two_hundred_truncations_all_raise(read, format):
+    """Cut anywhere but in the last bytes, which some formats have no need of."""
+    data = encode(Image.fromarray(np.tile(PHOTO, (4, 4, 1))), format)
+    for cut in np.linspace(0, len(data) - 20, 200).astype(int).tolist():
+        with pytest.raises(DataError):
+            read(data[:cut])
+
+
 # ------------------------------------------------------------- what is refused
 
 
@@ -310,6 +326,7 @@ BAD = {
 }
 
 
+@pytest.mark.fault("F13")
 @pytest.mark.parametrize("kind", BAD)
 def test_bad_files_are_refused_by_name(tmp_path, kind):
     data, message = BAD[kind]
@@ -320,6 +337,7 @@ def test_bad_files_are_refused_by_name(tmp_path, kind):
     assert str(caught.value).endswith(".")
 
 
+@pytest.mark.fault("F13")
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"])
 def test_every_truncation_is_noticed(read, format):
     data = encode(Image.fromarray(PHOTO), format)
@@ -348,6 +366,7 @@ def test_not_files(tmp_path):
             read_image(path)
 
 
+@pytest.mark.fault("F14")
 @pytest.mark.parametrize("side", [9_000, 12_000, 20_000])
 def test_bombs_are_refused_before_decoding(tmp_path, side):
     """Pillow says nothing at 81 megapixels, warns at 144 and raises at 400; here all are refused.
@@ -424,6 +443,7 @@ def read_or_refuse(data):
 edits = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=4)))
 
 
+@pytest.mark.fault("F13")
 @settings(max_examples=200)
 @given(st.sampled_from(sorted(FUZZED)), edits, st.floats(0, 1))
 def test_fuzzed_images_are_read_or_refused(format, edits, kept):

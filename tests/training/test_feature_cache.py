@@ -1,8 +1,14 @@
+import os
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from mmattn.backbones import TimmPatches
+from mmattn.data.labelled.example import Example
+from mmattn.data.labelled.groups import LabelledSet
+from mmattn.data.labelled.stores import FolderStore
 from mmattn.data.transforms import ToNormalised
 from mmattn.errors import ConfigError
 from mmattn.patches import LinearPatches
@@ -73,6 +79,43 @@ def test_other_weights_another_transform_or_other_pictures_are_encoded_anew(tmp_
     cache(tmp_path, patches)(changed)
     assert changed.read == len(changed)
     assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    """Examples of photos in a folder, two of them of one photo."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i in range(3):
+        Image.new("RGB", SIZE, (80 * i, 0, 0)).save(folder / f"{i}.png")
+    examples = [Example(str(i), {"a": "x"}, (f"{i % 3}.png",)) for i in range(4)]
+    return LabelledSet(examples, FolderStore(folder))
+
+
+def test_labelled_images_are_encoded_once_and_anew_when_a_file_changes(tmp_path, patches, labelled):
+    folder = tmp_path / "features"
+    features = labelled.with_pictures(cache(folder, patches)(labelled.pictures))
+    for i in range(len(labelled)):
+        expected = patches.features(TRANSFORM(labelled.images(i)[0])[None])[0]
+        torch.testing.assert_close(features.images(i)[0], expected, rtol=2e-3, atol=2e-3)
+    cache(folder, patches)(labelled.pictures)
+    assert len(list(folder.iterdir())) == 1
+    Image.new("RGB", SIZE, "white").save(labelled.store.root / "2.png")
+    again = cache(folder, patches)(labelled.pictures)
+    assert not torch.equal(again.image(2), features.images(2)[0])
+    assert torch.equal(again.image(1), features.images(1)[0])
+
+
+def test_a_file_with_the_time_and_size_of_the_old_one_goes_unnoticed(tmp_path, patches, labelled):
+    """As the class says."""
+    cache(tmp_path / "features", patches)(labelled.pictures)
+    path = labelled.store.root / "0.png"
+    before, data = path.stat(), bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    cache(tmp_path / "features", patches)(labelled.pictures)
+    assert len(list((tmp_path / "features").iterdir())) == 1
 
 
 def test_what_learns_can_still_be_trained_after_encoding(tmp_path, patches):
