@@ -68,13 +68,17 @@ class CachedImages:
         return self._dataset.captions(index)
 
     def image(self, index: int) -> Tensor:
-        """Return the image as uint8 RGB [3, height, width]: a copy, which may be written to."""
+        """Return the image as uint8 RGB [3, height, width], which is not to be written to.
+
+        It is the mapped memory itself. What is written reaches neither the file nor other
+        processes, but this one would see it in every later epoch.
+        """
         start, height, width = self._rows[index].tolist()
         if not height:
             return self._dataset.image(index)
         if self._mapped is None:
-            self._mapped = np.memmap(self._pixels, np.uint8, "r")
-        flat = np.array(self._mapped[start : start + height * width * 3])
+            self._mapped = np.memmap(self._pixels, np.uint8, "c")  # "r" would make torch warn
+        flat = self._mapped[start : start + height * width * 3]
         return torch.from_numpy(flat).view(height, width, 3).permute(2, 0, 1)
 
 

@@ -5,13 +5,14 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional
 
 from mmattn.data.preprocessing import steps_of
 from mmattn.data.transforms import ToNormalised
 
 Step = Callable[[Tensor], Tensor]
+MODES = ("bilinear", "bicubic")
 
 
 class PixelSteps:
@@ -36,9 +37,12 @@ class PixelSteps:
         own = isinstance(last, ToNormalised) and type(last) is ToNormalised
         self.normalise = cast(ToNormalised, last) if own else None
         self._steps = [_lean(step) for step in (steps[:-1] if self.normalise else steps)]
+        self._copies = bool(self._steps) and isinstance(self._steps[0], _CropResize)
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Apply the steps to one image."""
+        """Apply the steps to one image, which is never written to: it may be part of a cache."""
+        if not self._copies:
+            image = image.clone()
         for step in self._steps:
             image = step(image)
         return image
@@ -52,28 +56,46 @@ class PixelSteps:
         if self.normalise is None or len(kinds) != 1 or images[0].dtype != torch.uint8:
             return None
         batch = torch.empty(len(images), *images[0].shape)
-        for slot, image in zip(batch, images, strict=True):
-            self.normalise.into(slot, image)
+        self.normalise.into(batch, images)
         return batch
 
 
 class _CropResize:
-    """`v2.RandomResizedCrop` on one image: its own draws, then its kernel on packed pixels."""
+    """`v2.RandomResizedCrop` on one image: the same draws, then its kernel on packed pixels.
+
+    Only for bilinear or bicubic interpolation with antialiasing, of bytes: see `fits`.
+    """
 
     def __init__(self, step: v2.RandomResizedCrop):
-        self.step = step
+        self.step, self.mode = step, _mode(step)
+        size: Any = step.size
+        self.size = (size[0], size[-1])
+
+    @staticmethod
+    def fits(step: v2.RandomResizedCrop) -> bool:
+        """Return whether torch resizes bytes for this step here, as torchvision then lets it do."""
+        vectors = "AVX" in torch.backends.cpu.get_cpu_capability()
+        return vectors and _mode(step) in MODES and bool(step.antialias)
 
     def __call__(self, image: Tensor) -> Tensor:
-        step, box = self.step, self.step.make_params([image])
-        size: Any = step.size  # one number or two, in a sequence
-        (top, left), (height, width) = (box["top"], box["left"]), (box["height"], box["width"])
-        crop = image[..., top : top + height, left : left + width]
+        if image.dtype != torch.uint8 or image.ndim != 3 or image.device.type != "cpu":
+            return self.step(image)
+        box = self.step.make_params([image])
+        top, left, height, width = (box[key] for key in ("top", "left", "height", "width"))
+        crop = image[:, top : top + height, left : left + width]
         # Copied so that the three channels of a pixel lie together, row after row: the kernel takes
         # such bytes as they are, and would otherwise repack them one by one.
-        crop = crop.movedim(-3, -1).clone(memory_format=torch.contiguous_format).movedim(-1, -3)
-        return functional.resize_image(
-            crop, size, interpolation=step.interpolation, antialias=step.antialias
-        )
+        pixels = crop.permute(1, 2, 0)[None].clone(memory_format=torch.contiguous_format)
+        if (height, width) == self.size:
+            return pixels[0].permute(2, 0, 1)
+        return functional.interpolate(
+            pixels.permute(0, 3, 1, 2), self.size, mode=self.mode, antialias=True
+        )[0]
+
+
+def _mode(step: v2.RandomResizedCrop) -> str:
+    """Return the name of an interpolation; torchvision keeps what it was given, a name or more."""
+    return str(getattr(step.interpolation, "value", step.interpolation))
 
 
 class _Flip:
@@ -89,7 +111,7 @@ class _Flip:
 def _lean(step: Step) -> Step:
     """Return what does the same as a step in less time, if there is such a thing."""
     if isinstance(step, v2.RandomResizedCrop) and type(step) is v2.RandomResizedCrop:
-        return _CropResize(step)
+        return _CropResize(step) if _CropResize.fits(step) else step
     if isinstance(step, v2.RandomHorizontalFlip) and type(step) is v2.RandomHorizontalFlip:
         return _Flip(step)
     return step

@@ -26,14 +26,15 @@ class ToNormalised(torch.nn.Module):
         image = functional.to_dtype(image, torch.float32, scale=True)
         return functional.normalize(image, self.mean, self.std)
 
-    def into(self, slot: Tensor, image: Tensor) -> None:
-        """Write what `forward` makes of a uint8 image, bit for bit, into float32 `slot` [3, h, w].
+    def into(self, batch: Tensor, images: Sequence[Tensor]) -> None:
+        """Write what `forward` makes of uint8 images, bit for bit, into float32 [n, 3, h, w].
 
-        No tensor is made in between, so all of it happens in the processor's cache.
+        Image by image, with no tensor in between, so that all of it stays in the processor's cache.
         """
         mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
-        # Made to lie channel by channel first: turning bytes round is cheaper than floats.
-        slot.copy_(image.contiguous()).mul_(1.0 / 255).sub_(mean).div_(std)
+        for slot, image in zip(batch, images, strict=True):
+            # Made to lie channel by channel first: turning bytes round is cheaper than floats.
+            slot.copy_(image.contiguous()).mul_(1.0 / 255).sub_(mean).div_(std)
 
     def extra_repr(self) -> str:
         """Show the values: a feature cache knows a transform by its text."""

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
+from mmattn.data.augment import SampleReader
 from mmattn.data.dataset import Splits
 from mmattn.data.flickr import Photos
 from mmattn.data.image_cache import ImageCache, usual_short_side
@@ -101,10 +102,17 @@ def test_each_image_is_decoded_once(folder, cache):
     assert len(decoded(folder)) == len(NAMES)
 
 
-def test_what_is_done_to_an_image_leaves_the_cache_alone(folder, cache):
+def in_place(image):
+    return image.fill_(7)
+
+
+@pytest.mark.parametrize("steps", [[], [v2.RandomResizedCrop((20, 30), scale=(1.0, 1.0))]])
+def test_a_transform_that_writes_to_its_image_leaves_the_cache_alone(folder, cache, steps):
     cached = cache(photos(folder))
     kept = cached.image(0).clone()
-    cached.image(0).zero_()
+    reader = SampleReader(cached, v2.Compose([*steps, v2.Lambda(in_place)]), seed=0)
+    for _ in range(2):
+        assert (reader[0, 0].image == 7).all()
     assert torch.equal(cached.image(0), kept)
 
 

@@ -58,6 +58,12 @@ def test_the_same_draws_and_the_same_bits(steps, packed):
         assert torch.equal(a, b)
 
 
+def test_what_is_usual_is_done_the_lean_way():
+    """The comparison above would pass without any lean step."""
+    steps = PixelSteps(v2.Compose(PIPELINES[0]))
+    assert not any(isinstance(step, nn.Module) for step in steps._steps)
+
+
 def test_a_single_crop_of_the_whole_picture_is_no_view_of_it():
     """A cached picture must never be written to, whatever a later step does in place."""
     image = noise(24, 24)
