@@ -1,5 +1,6 @@
 """From configuration to parts: the only place where anything is instantiated."""
 
+import logging
 from typing import Any
 
 import lightning as L
@@ -12,6 +13,7 @@ from lightning.pytorch.callbacks import (
     RichProgressBar,
     WeightAveraging,
 )
+from lightning.pytorch.loggers import CSVLogger
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 
@@ -20,6 +22,8 @@ from mmattn.data.split_module import SplitDataModule
 from mmattn.errors import ConfigError, UserError
 from mmattn.tasks.task import Task
 from mmattn.training.feature_cache import FeatureCache
+
+log = logging.getLogger(__name__)
 
 
 def build(config: DictConfig, key: str) -> Any:
@@ -73,7 +77,7 @@ def build_task(config: DictConfig, model: nn.Module, data: SplitDataModule) -> T
 
 def build_trainer(config: DictConfig) -> L.Trainer:
     """Build the trainer with its callbacks and loggers."""
-    loggers = chosen(config, "logger")
+    loggers = build_loggers(config)
     for logger in loggers:  # W&B 0.31 warns of a setting that Lightning 2.6 hands it unasked
         getattr(logger, "_wandb_init", {}).pop("anonymous", None)
     # Lightning refuses a callback beside the setting that makes it idle.
@@ -95,6 +99,32 @@ def build_trainer(config: DictConfig) -> L.Trainer:
         )
     except (ValueError, TypeError, MisconfigurationException) as error:
         raise ConfigError(f"trainer: {one_line(str(error))}") from error
+
+
+def build_loggers(config: DictConfig) -> list[Any]:
+    """Build the loggers; one whose package is not installed is warned of and left out.
+
+    Beside others there is always metrics.csv, which depends on nothing.
+    """
+    loggers: list[Any] = []
+    for name, part in (config.logger or {}).items():
+        try:
+            loggers += [build(part, f"logger.{name}")] if part is not None else []
+        except UserError as error:
+            if not isinstance(cause_of(error), ImportError):
+                raise
+            log.warning("%s: %s; training goes on without it", name, one_line(str(error)))
+    wanted = any(part is not None for part in (config.logger or {}).values())
+    if wanted and not any(isinstance(logger, CSVLogger) for logger in loggers):
+        loggers.append(CSVLogger(config.paths.output_dir, name="", version=""))
+    return loggers
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """Return the first error of those that were raised from one another."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def chosen(config: DictConfig, group: str) -> list[Any]:

@@ -4,7 +4,6 @@ from pathlib import Path
 from shlex import quote
 
 import lightning as L
-from lightning.pytorch.loggers import WandbLogger
 from rich.console import Console
 from rich.table import Table
 
@@ -26,7 +25,7 @@ def examples(trainer: L.Trainer) -> Table:
 
 
 def report(results: dict[str, float], folder: Path, trainer: L.Trainer) -> None:
-    """Print the results, the pictures and, for an offline W&B run, the line that uploads it."""
+    """Print the results and where the pictures are."""
     console = Console()
     captions = examples(trainer)
     if captions.row_count:
@@ -45,7 +44,3 @@ def report(results: dict[str, float], folder: Path, trainer: L.Trainer) -> None:
         console.print(f"attention maps   {pictures[-1]}", soft_wrap=True)
         console.print(f"to explore them  mmattn view {quote(str(folder))}", soft_wrap=True)
     console.print(f"run directory    {folder}", soft_wrap=True)
-    for logger in trainer.loggers:
-        if isinstance(logger, WandbLogger) and logger._offline:
-            run = Path(logger.experiment.dir).parent
-            console.print(f"upload           wandb sync {run}", soft_wrap=True)

@@ -11,7 +11,6 @@ import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.syntax import Syntax
@@ -21,9 +20,11 @@ from mmattn.cli.build import build, build_model, build_task, build_trainer, use_
 from mmattn.cli.calibrate import calibrate
 from mmattn.cli.controls import check_controls, run_controls
 from mmattn.cli.distributed import check_ranks, join_processes, one_job, quiet_other_ranks
+from mmattn.cli.loggers import check_loggers
 from mmattn.cli.quiet import quiet_libraries
 from mmattn.cli.report import report
 from mmattn.cli.save_model import save_model
+from mmattn.cli.secrets import hide_secrets, shown
 from mmattn.cli.suggest import one_line
 from mmattn.cli.targets import check_targets
 from mmattn.data.split_module import SplitDataModule
@@ -31,6 +32,7 @@ from mmattn.errors import ConfigError
 from mmattn.tasks.task import Task
 from mmattn.training.allocator import keep_freed_memory
 from mmattn.training.checkpoints import check_checkpoint, find_checkpoint, load_weights
+from mmattn.training.logger_guard import guarded_loggers
 from mmattn.training.results import write_results
 from mmattn.training.throughput import Throughput
 
@@ -45,7 +47,9 @@ def run(config: DictConfig, folder: Path) -> float | None:
     """
     check_targets(config, config.allow_targets)
     check_arguments(config)
+    check_loggers(config)
     check_writable(folder)
+    hide_secrets(config, folder)
     runs = Path(config.paths.log_dir) / config.task_name
     checkpoint = find_checkpoint(config.ckpt_path, folder, runs)
     if config.test and not config.train and checkpoint is None:
@@ -157,7 +161,7 @@ def finish(
 @rank_zero_only
 def show_config(config: DictConfig, folder: Path) -> None:
     """Print the resolved configuration and keep it in the run directory."""
-    text = OmegaConf.to_yaml(config, resolve=True)
+    text = OmegaConf.to_yaml(OmegaConf.create(shown(config)))
     (folder / "config.yaml").write_text(text, encoding="utf-8")
     if config.print_config:
         width = shutil.get_terminal_size().columns
@@ -166,23 +170,12 @@ def show_config(config: DictConfig, folder: Path) -> None:
 
 @contextmanager
 def logged(trainer: L.Trainer, config: DictConfig, model: torch.nn.Module) -> Iterator[None]:
-    """Hand configuration and parameter counts to the loggers; close W&B's run at the end.
-
-    An open W&B run would take the figures of a sweep's next job as well.
-    """
-    values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    """Begin the loggers with configuration and parameter counts, and end them."""
+    values = shown(config)
     values["parameters/total"] = sum(p.numel() for p in model.parameters())
     values["parameters/trainable"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    for logger in trainer.loggers:
-        logger.log_hyperparams(values)
-    runs = [x.experiment for x in trainer.loggers if isinstance(x, WandbLogger)]
-    exit_code = 1
-    try:
+    with guarded_loggers(trainer, values, config.logger_timeout):
         yield
-        exit_code = 0
-    finally:
-        for run in runs if trainer.is_global_zero else []:
-            run.finish(exit_code)
 
 
 def check_writable(folder: Path) -> None:

@@ -37,6 +37,7 @@ class TrainConfig:
     allow_targets: list[str] = field(default_factory=list)
     feature_cache: str | None = None
     controls: list[str] = field(default_factory=list)
+    logger_timeout: float = MISSING
     paths: Paths = field(default_factory=Paths)
     task: Any = MISSING
     data: Any = MISSING

@@ -6,6 +6,7 @@ else: it is warned of once, and training goes on.
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
@@ -73,8 +74,8 @@ class Media:
                 import wandb
 
                 # inject=False: else W&B would add a style sheet from its own server.
-                page = wandb.Html(html, inject=False)
-                logger.experiment.log({key: page, "trainer/global_step": step})
+                page: Any = wandb.Html(html, inject=False)
+                logger.log_metrics({key: page}, step)  # of our guard, where there is one
 
         self._each(loggers, to)
 

@@ -5,6 +5,8 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import CSVLogger, Logger
 from torchvision.transforms import v2
 
 from mmattn.blocks import BlockOptions
@@ -225,3 +227,46 @@ def make_label_task():
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def weights_without_loggers():
+    """Where `trained` keeps the weights that its training has without any logger."""
+    return {}
+
+
+@pytest.fixture
+def trained(make_data, make_task, make_trainer, tmp_path, weights_without_loggers):
+    """Train with these loggers, guarded; return the weights, the rows of metrics.csv, and the
+    weights of the same training without any logger.
+    """
+    from mmattn.training.logger_guard import guarded_loggers
+
+    def weights(loggers, timeout, table):
+        torch.manual_seed(0)
+        data = make_data()
+        task = make_task(data)
+        trainer = make_trainer(
+            *(logger for logger in loggers if isinstance(logger, Callback)),
+            logger=[*(logger for logger in loggers if isinstance(logger, Logger)), *table],
+            default_root_dir=tmp_path,
+            limit_train_batches=3,
+            limit_val_batches=1,
+            max_epochs=2,
+        )
+        with guarded_loggers(trainer, {"seed": 0}, timeout):
+            trainer.fit(task, datamodule=data)
+        return {name: value.tolist() for name, value in task.state_dict().items()}
+
+    def train(*loggers, timeout=60.0):
+        if not weights_without_loggers:
+            weights_without_loggers.update(weights([], timeout, []))
+        csv = (
+            [] if any(isinstance(x, CSVLogger) for x in loggers) else [CSVLogger(tmp_path, "", "")]
+        )
+        found = weights(loggers, timeout, csv)
+        path = tmp_path / "metrics.csv"
+        rows = path.read_text().splitlines() if path.exists() else []
+        return found, rows, weights_without_loggers
+
+    return train
