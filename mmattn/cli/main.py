@@ -17,6 +17,7 @@ COMMANDS = {
     "export": "mmattn.cli.export_model",
     "view": "mmattn.cli.view",
     "attention-report": "mmattn.cli.attention_report",
+    "doctor": "mmattn.cli.doctor.command",
 }
 
 HELP = """mmattn: train models that see and read, and look at what they attend to
@@ -38,6 +39,7 @@ HELP = """mmattn: train models that see and read, and look at what they attend t
   mmattn attention-report --model RUN
                                    do the maps fall on what the words name? Repeat --model for
                                    intervals over seeds
+  mmattn doctor                    what this machine has for a run, and what to mend
   mmattn --version
 
 examples
@@ -50,7 +52,7 @@ examples
 
 exit codes: 0 done, 1 a failure of the program, 2 a mistake in the input (one line says which,
 and with MMATTN_TRACEBACK=1 also where it was found), 130 stopped by Ctrl-C; caption,
-classify and retrieve have more, see their --help
+classify and retrieve have more, see their --help; doctor ends with 1 where it finds a problem
 """
 
 
