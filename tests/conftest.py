@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 # Before the libraries that read them are imported; processes that a test starts inherit them.
@@ -33,6 +34,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # The first example pays for what torch sets up lazily, and machines are shared: no deadline.
 hypothesis.settings.register_profile("mmattn", hypothesis.settings.default, deadline=None)
 hypothesis.settings.load_profile("mmattn")
+
+
+# The plugin beside this file; tests are no package that it could be imported from.
+_spec = spec_from_file_location("fault_table", Path(__file__).with_name("fault_table.py"))
+fault_table = module_from_spec(_spec)
+_spec.loader.exec_module(fault_table)
+pytest_addoption = fault_table.pytest_addoption
+pytest_configure = fault_table.pytest_configure
+pytest_runtest_setup = fault_table.pytest_runtest_setup
 
 
 @pytest.fixture(scope="session")
