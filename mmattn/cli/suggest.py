@@ -15,6 +15,8 @@ KEY = re.compile(r"Could not override '([^']+)'|Key '([^']+)' (?:is )?not in")
 OPTION = re.compile(r"Could not find '([^']+)/([^'/]+)'")
 TWICE = re.compile(r"Multiple values for (\S+)\. To override a value use 'override \S+: (\S+)'")
 OPTIONS = re.compile(r"Available options in '[^']+':\n((?:\t.+\n?)+)")
+# Options that come with an extra of ours.
+EXTRAS = {("hydra/launcher", "joblib"): "sweep"}
 NOISE = re.compile(r"\w+ raised while resolving interpolation: |Error merging override ")
 
 
@@ -27,6 +29,9 @@ def explain(error: Exception, directory: Path, arguments: Sequence[str] = ()) ->
     option = OPTION.search(text)
     if option:
         group, name = option.groups()
+        if (group, name) in EXTRAS:
+            extra = EXTRAS[group, name]
+            return f"{group}={name}: no such option: pip install 'mmattn[{extra}]'"
         found = OPTIONS.search(text)
         return f"{group}={name}: no such option{_nearest(name, found[1].split() if found else [])}"
     key = KEY.search(text)

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 MISTAKES = (UserError, HydraException, OmegaConfBaseException)
 
 schema.register()
+check_hydra_parts()  # here, so that the processes of a parallel launcher check theirs, too
 
 
 @hydra.main(version_base="1.3", config_path=str(schema.config_dir()), config_name="train")
@@ -58,7 +59,6 @@ def main() -> None:
     """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     sys.argv[1:] = flags_first(sys.argv[1:])
-    check_hydra_parts()
     with mistakes_in_one_line():
         try:
             train()
