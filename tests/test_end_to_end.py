@@ -164,6 +164,7 @@ def test_a_mistake_is_one_line(train, tmp_path):
     assert "5" in done.stderr
 
 
+@pytest.mark.fault("F34")
 @pytest.mark.slow
 def test_a_sweep_over_two_processes_makes_one_folder_a_point(train, tmp_path):
     train(

@@ -191,6 +191,7 @@ def zoo(photos):
     }
 
 
+@pytest.mark.fault("F32")
 def test_bad_images_have_a_line_that_says_why_and_the_others_their_caption(caption, zoo):
     given = ["zoo", "zoo/broken.png", "zoo/pipe.png"]  # which a folder does not mean
     code, _, err = caption(*given, "--out", "out.jsonl", "--attention", "maps")
@@ -213,6 +214,7 @@ def load_page_size(page):
     return text[start : text.index("]", start) + 1].replace(",", ", ")
 
 
+@pytest.mark.fault("F33")
 def test_the_limit_of_pixels_is_configurable(caption, zoo):
     code, out, _ = caption("zoo/bomb.png", "--max-pixels", 81_000_000)
     assert (code, "caption" in lines(out)[0]) == (0, True)
@@ -398,6 +400,7 @@ def stopped(monkeypatch):
     return use
 
 
+@pytest.mark.fault("F32")
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
@@ -529,6 +532,7 @@ def copies(count):
     return found
 
 
+@pytest.mark.fault("F32")
 def test_a_reader_that_has_enough_ends_it_quietly(command):
     copies(2000)
     arguments, environment = command
@@ -541,6 +545,7 @@ def test_a_reader_that_has_enough_ends_it_quietly(command):
         assert (process.wait(timeout=60), said) == (141, b"")
 
 
+@pytest.mark.fault("F32")
 def test_ctrl_c_leaves_a_valid_file_that_the_next_run_completes(command, call, model):
     every = copies(2000)
     arguments, environment = command

@@ -27,6 +27,7 @@ def test_classes_of_hydra_and_of_logging_pass(node):
     check_hydra_node(OmegaConf.create(node))
 
 
+@pytest.mark.fault("F22")
 @pytest.mark.parametrize(
     ("node", "key"),
     [

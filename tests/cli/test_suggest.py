@@ -23,6 +23,7 @@ def complaint(*overrides):
     return explain(caught.value, CONF, overrides)
 
 
+@pytest.mark.fault("F27")
 @pytest.mark.parametrize(
     ("override", "said"),
     [

@@ -44,6 +44,7 @@ def test_everything_that_our_own_files_name_may_be_built():
     check_targets({str(i): {"_target_": target} for i, target in enumerate(built)})
 
 
+@pytest.mark.fault("F22")
 @pytest.mark.parametrize(
     "target",
     [
@@ -88,6 +89,7 @@ def test_everything_else_is_refused_with_its_key(target):
         check_targets({"model": {"vision": {"_target_": target}}})
 
 
+@pytest.mark.fault("F22")
 @pytest.mark.parametrize(
     ("config", "key"),
     [
@@ -105,6 +107,7 @@ def test_no_depth_hides_a_target(config, key):
         check_targets(config)
 
 
+@pytest.mark.fault("F22")
 def test_no_interpolation_hides_a_target(monkeypatch):
     monkeypatch.setenv("WANTED", "os.system")
     for value in ("${other}", "${oc.env:WANTED}", "os.${oc.decode:system}"):
@@ -116,6 +119,7 @@ def test_no_interpolation_hides_a_target(monkeypatch):
         check_targets(made)
 
 
+@pytest.mark.fault("F22")
 def test_a_users_package_is_refused_and_not_even_imported(package):
     with pytest.raises(ConfigError, match=r"add allow_targets=\[mypkg\] to the command line"):
         check_targets({"_target_": "mypkg.Vision"})

@@ -106,6 +106,7 @@ def test_flags_may_stand_between_overrides(command):
     assert "- a\n" in out
 
 
+@pytest.mark.fault("F22")
 def test_a_list_of_allowed_packages_in_a_file_is_refused(command, tmp_path):
     folder = tmp_path / "mine" / "experiment"
     folder.mkdir(parents=True)
@@ -116,6 +117,7 @@ def test_a_list_of_allowed_packages_in_a_file_is_refused(command, tmp_path):
     assert "is not on the list" in refused(asked)
 
 
+@pytest.mark.fault("F21")
 @pytest.mark.parametrize("purpose", ["train=true", "train=false"])
 def test_a_checkpoint_that_holds_code_is_one_line_and_runs_nothing(command, tmp_path, purpose):
     path = tmp_path / "evil.ckpt"
@@ -169,6 +171,7 @@ def test_another_rank_says_which_it_is(command, monkeypatch):
     assert err.startswith("error on rank 1: ")
 
 
+@pytest.mark.fault("F27")
 def test_a_typo_and_the_help_do_not_wait_for_torch():
     program = (
         "import sys\n"

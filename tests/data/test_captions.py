@@ -43,12 +43,14 @@ def test_line_ends_and_marks(read, data, lines):
     assert read(data) == lines
 
 
+@pytest.mark.fault("F16")
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "latin-1", "cp1252"])
 def test_other_encodings_when_named(read, encoding):
     assert read("café\r\nbar\n".encode(encoding), encoding=encoding) == ["café", "bar"]
     assert read("\u010a\u0a0a\n".encode("utf-16"), encoding="utf-16") == ["\u010a\u0a0a"]
 
 
+@pytest.mark.fault("F16")
 @pytest.mark.parametrize(
     ("data", "places"),
     [
@@ -72,6 +74,7 @@ def test_bad_bytes_are_named_with_line_and_offset(read, data, places):
     assert "encoding=" in message
 
 
+@pytest.mark.fault("F16")
 @given(st.text(), st.text())
 @example("é\r", "\nb")
 def test_offset_and_line_are_exact(before, after):
@@ -86,6 +89,7 @@ def test_offset_and_line_are_exact(before, after):
     assert f"x.txt:{line}: byte offset {at:,}: 0xff" in str(caught.value)
 
 
+@pytest.mark.fault("F16")
 def test_utf16_without_being_told(read):
     with pytest.raises(DataError, match="encoding='utf-16'"):
         read("a dog\n".encode("utf-16"))
@@ -99,6 +103,7 @@ def test_broken_utf16(read, data):
         read(data, encoding="utf-16")
 
 
+@pytest.mark.fault("F16")
 @pytest.mark.parametrize("encoding", ["utf-9", "rot13", "hex", ""])
 def test_unknown_encoding(read, encoding):
     with pytest.raises(ConfigError, match="encoding="):
@@ -179,6 +184,7 @@ def test_clean_is_stable_and_keeps_every_word(text):
         assert clean.strip()
 
 
+@pytest.mark.fault("F16")
 @pytest.mark.parametrize("text", ["\ud83d", "a dog \udc00"])
 def test_half_a_surrogate_pair(text):
     with pytest.raises(DataError, match="surrogate") as caught:

@@ -126,6 +126,7 @@ def test_a_missing_root_says_how_to_get_the_data(tmp_path):
     assert "Flickr8k_Dataset.zip" in message
 
 
+@pytest.mark.fault("F15")
 def test_an_empty_root_names_everything_that_is_missing(tmp_path):
     message = refused(Flickr8k(tmp_path))
     assert "(the folder is empty)" in message
@@ -167,6 +168,7 @@ def test_splits_needs_its_three_keys(root, keys):
 # ------------------------------------------------------------------ told in notes
 
 
+@pytest.mark.fault("F15")
 def test_captions_without_an_image(root):
     append(root / "Flickr8k.token.txt", "z.jpg.1#0\tA cat .\nz.jpg.1#1\tA cat .\n")
     (note,) = Flickr8k(root).splits().notes
@@ -198,6 +200,7 @@ def test_a_listed_image_without_a_caption(root):
     assert len(splits.train) == 3
 
 
+@pytest.mark.fault("F17")
 def test_empty_captions(root):
     append(root / "Flickr8k.token.txt", "a.jpg#2\t \na.jpg#3\t\u200b\n")
     splits = Flickr8k(root).splits()
@@ -205,6 +208,7 @@ def test_empty_captions(root):
     assert len(splits.train.captions(0)) == 2
 
 
+@pytest.mark.fault("F17")
 def test_an_image_with_only_empty_captions_is_left_out(root):
     text = (root / "Flickr8k.token.txt").read_text()
     (root / "Flickr8k.token.txt").write_text(text.replace("A Dog on b.jpg .", ""))
@@ -220,6 +224,7 @@ def test_repeated_list_lines(root):
     assert len(splits.test[""]) == 2
 
 
+@pytest.mark.fault("F18")
 def test_the_same_photo_in_train_and_test_is_a_leak(root):
     images = root / "images"
     (images / "f.jpg").write_bytes((images / "b.jpg").read_bytes())
@@ -240,6 +245,7 @@ def test_equal_size_is_not_equal_content(root):
 # ----------------------------------------------------------------------- refused
 
 
+@pytest.mark.fault("F18")
 def test_an_image_in_two_splits(root):
     append(root / "Flickr_8k.testImages.txt", "b.jpg\nd.jpg\n")
     message = refused(Flickr8k(root))
@@ -256,6 +262,7 @@ def test_a_listed_image_without_a_file(root):
     assert "6 (a.jpg, b.jpg, c.jpg, ...)" in message
 
 
+@pytest.mark.fault("F15")
 @pytest.mark.parametrize(
     ("line", "fault"),
     [
@@ -291,6 +298,7 @@ def test_a_hash_within_the_image_name(root):
     assert Flickr8k(root).splits().train.captions(3) == ("a cat .",)
 
 
+@pytest.mark.fault("F16")
 def test_text_in_another_encoding(root):
     append(root / "Flickr8k.token.txt", "")
     data = (root / "Flickr8k.token.txt").read_bytes() + b"a.jpg#2\tA caf\xe9 .\n"
@@ -331,6 +339,7 @@ def test_a_damaged_body_is_named_when_it_is_read(root):
     train.image(1)
 
 
+@pytest.mark.fault("F19")
 def test_a_photo_that_links_out_of_the_folder(root, tmp_path):
     secret = tmp_path / "secret.jpg"
     (root / "images" / "a.jpg").rename(secret)
@@ -338,6 +347,7 @@ def test_a_photo_that_links_out_of_the_folder(root, tmp_path):
     assert "leaves the folder" in refused(Flickr8k(root))
 
 
+@pytest.mark.fault("F19")
 def test_a_photo_replaced_by_a_link_after_the_check(root, tmp_path):
     train = Flickr8k(root).splits().train
     (root / "images" / "a.jpg").rename(tmp_path / "secret.jpg")
@@ -357,6 +367,7 @@ lines = st.lists(
 ).map(b"\n".join)
 
 
+@pytest.mark.fault("F15")
 @settings(max_examples=60)
 @given(st.sampled_from(["Flickr8k.token.txt", "Flickr_8k.trainImages.txt"]), lines, st.booleans())
 def test_any_bytes_in_a_text_file_are_read_or_refused(name, data, appended):

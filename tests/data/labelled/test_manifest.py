@@ -474,6 +474,7 @@ def test_no_rows_for_training(root):
 # --------------------------------------------------------------------- told in notes
 
 
+@pytest.mark.fault("F18")
 def test_repeats_and_leaks(root):
     again = ["a.png,What is it?,train,cat", "a.png,And?,val,dog", "b.png,What is it?,val,cat"]
     twice = "1 (data.csv:2 (train) = data.csv:6 (train))"
@@ -500,6 +501,7 @@ def test_bad_images(root):
     assert labels(splits.train) == ["cat", "dog"]
 
 
+@pytest.mark.fault("F19")
 @pytest.mark.parametrize("name", ["../a.png", "/etc/passwd", "a\\b.png"])
 def test_images_outside(root, name):
     table(root, *ROWS, f"{name},x,train,dog")
@@ -510,6 +512,7 @@ def test_images_outside(root, name):
 # ----------------------------------------------------------------------- refused
 
 
+@pytest.mark.fault("F15")
 def test_all_faults_of_a_file_in_one_error(root):
     heads = {"answer": {"column": "answer", "kind": "soft"}}
     table(root, "a.png,x,train,dog", "b.png,,train,dog:7", ",,train,dog:1", "c.png,x,train,d:1")
@@ -520,6 +523,7 @@ def test_all_faults_of_a_file_in_one_error(root):
     assert "data.csv:4: neither an image nor a text" in message
 
 
+@pytest.mark.fault("F15")
 def test_unknown_columns_bring_the_nearest(root):
     columns = {"image": "pth", "text": "questions", "split": "fold", "key": "id"}
     heads = {"answer": {"column": "anwser"}}
@@ -532,6 +536,7 @@ def test_unknown_columns_bring_the_nearest(root):
     assert "The columns are: path, question, split, answer." in message
 
 
+@pytest.mark.fault("F15")
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -628,6 +633,7 @@ pieces = st.lists(
 ).map(b"\n".join)
 
 
+@pytest.mark.fault("F15")
 @settings(max_examples=80)
 @given(pieces, st.booleans(), st.booleans())
 def test_any_bytes_are_read_or_refused(data, appended, quotes):
