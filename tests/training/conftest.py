@@ -239,10 +239,12 @@ def weights_without_loggers():
 def trained(make_data, make_task, make_trainer, tmp_path, weights_without_loggers):
     """Train with these loggers, guarded; return the weights, the rows of metrics.csv, and the
     weights of the same training without any logger.
+
+    `timeout` is of the guards; `end` is how long they wait at the end, where that is not as long.
     """
     from mmattn.training.logger_guard import guarded_loggers
 
-    def weights(loggers, timeout, table):
+    def weights(loggers, timeout, end, table):
         torch.manual_seed(0)
         data = make_data()
         task = make_task(data)
@@ -254,17 +256,19 @@ def trained(make_data, make_task, make_trainer, tmp_path, weights_without_logger
             limit_val_batches=1,
             max_epochs=2,
         )
-        with guarded_loggers(trainer, {"seed": 0}, timeout):
+        with guarded_loggers(trainer, {"seed": 0}, timeout) as guards:
             trainer.fit(task, datamodule=data)
+            for guard in guards:
+                guard._patience = end or guard._patience
         return {name: value.tolist() for name, value in task.state_dict().items()}
 
-    def train(*loggers, timeout=60.0):
+    def train(*loggers, timeout=60.0, end=None):
         if not weights_without_loggers:
-            weights_without_loggers.update(weights([], timeout, []))
+            weights_without_loggers.update(weights([], timeout, end, []))
         csv = (
             [] if any(isinstance(x, CSVLogger) for x in loggers) else [CSVLogger(tmp_path, "", "")]
         )
-        found = weights(loggers, timeout, csv)
+        found = weights(loggers, timeout, end, csv)
         path = tmp_path / "metrics.csv"
         rows = path.read_text().splitlines() if path.exists() else []
         return found, rows, weights_without_loggers

@@ -119,7 +119,7 @@ def test_training_does_not_wait_for_a_logger_that_hangs(trained, caplog):
             free.wait()
 
     service = Service(hang)
-    weights, rows, plain = trained(service, timeout=0.1)
+    weights, rows, plain = trained(service, end=0.1)
     assert not free.is_set()
     free.set()
     assert weights == plain
