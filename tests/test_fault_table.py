@@ -63,7 +63,7 @@ def table(tmp_path_factory):
     (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n  slow: second leg\n  fault(n): x\n")
     (folder / "test_some.py").write_text(TESTS)
     page = folder / "page.md"
-    page.write_text(f"above\n\n{fault_table.BEGIN}\nold\n{fault_table.END}\n\nbelow\n")
+    page.write_text(f"above\n\n{fault_table.BEGIN}\nof before\n{fault_table.END}\n\nbelow\n")
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
     legs = [["-n", "2", "-m", "not slow"], ["-p", "no:xdist", "-m", "slow", "--fault-table", page]]
     for leg in legs:
@@ -75,7 +75,7 @@ def table(tmp_path_factory):
     text = page.read_text()
     assert text.startswith("above\n\n")
     assert text.endswith(f"{fault_table.END}\n\nbelow\n")
-    assert "old" not in text
+    assert "of before" not in text
     return {row[1]: row[4] for row in ROW.finditer(text)}
 
 

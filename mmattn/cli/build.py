@@ -1,5 +1,6 @@
 """From configuration to parts: the only place where anything is instantiated."""
 
+import copy
 import logging
 from typing import Any
 
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 def build(config: DictConfig, key: str) -> Any:
     """Instantiate one part; what its constructor refuses is a mistake in the input."""
     try:
-        return instantiate(config, _convert_="all")
+        return instantiate(detached(config), _convert_="all")
     except InstantiationException as error:
         cause = error.__cause__
         if cause is None:
@@ -41,6 +42,17 @@ def build(config: DictConfig, key: str) -> Any:
         expected = (ValueError, TypeError, ImportError, OSError, MisconfigurationException)
         kind = "" if isinstance(cause, expected) else f"{type(cause).__name__}: "
         raise ConfigError(f"{where}: {kind}{one_line(str(cause))}") from error
+
+
+def detached(node: DictConfig) -> DictConfig:
+    """Return a node in a copy of its whole configuration, which stays as it was written.
+
+    Hydra copies the node alone and resolves in place what its interpolations lead to: what then
+    came from the environment could no longer be told from what was written.
+    """
+    root = copy.deepcopy(node._get_root())
+    key = node._get_full_key(None)
+    return OmegaConf.select(root, key) if key else root  # pyright: ignore[reportReturnType]
 
 
 def build_model(config: DictConfig, data: SplitDataModule) -> nn.Module:
@@ -91,7 +103,7 @@ def build_trainer(config: DictConfig) -> L.Trainer:
     built = chosen(config, "callbacks")
     # Averaged weights leave last, so that what others draw and measure is of them.
     built.sort(key=lambda callback: isinstance(callback, WeightAveraging))
-    partial = instantiate(config.trainer, _partial_=True, _convert_="all")
+    partial = instantiate(detached(config.trainer), _partial_=True, _convert_="all")
     try:
         return partial(
             callbacks=[callback for callback in built if not isinstance(callback, tuple(idle))],

@@ -102,8 +102,7 @@ class WandbGuard(LoggerGuard):
             "W&B's service has died (%s): this run goes on offline, under the same id",
             one_line(error),
         )
-        with suppress(Exception):  # it has nobody to talk to
-            wandb.teardown()
+        tear_down()
         try:
             self._go_offline()
             self._open()
@@ -137,7 +136,12 @@ def end_service() -> None:
     for pid in children(SERVICE):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    with suppress(Exception):
+    tear_down()
+
+
+def tear_down() -> None:
+    """Let W&B's library forget a service that is dead; it would exit with that one's code."""
+    with suppress(Exception, SystemExit):
         wandb.teardown()
 
 

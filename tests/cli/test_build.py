@@ -80,7 +80,7 @@ def test_what_is_set_to_null_stays_away(composed):
 
 def test_wandb_is_not_told_what_it_warns_of(composed, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
-    (logger,) = build_trainer(composed("trainer.accelerator=cpu", "logger=wandb")).loggers
+    logger, _ = build_trainer(composed("trainer.accelerator=cpu", "logger=wandb")).loggers
     assert "anonymous" not in logger._wandb_init
 
 

@@ -265,11 +265,11 @@ def trained(make_data, make_task, make_trainer, tmp_path, weights_without_logger
     def train(*loggers, timeout=60.0, end=None):
         if not weights_without_loggers:
             weights_without_loggers.update(weights([], timeout, end, []))
-        csv = (
-            [] if any(isinstance(x, CSVLogger) for x in loggers) else [CSVLogger(tmp_path, "", "")]
-        )
+        figures = tmp_path / "figures"
+        own = any(isinstance(logger, CSVLogger) for logger in loggers)
+        csv = [] if own else [CSVLogger(figures, "", "")]
         found = weights(loggers, timeout, end, csv)
-        path = tmp_path / "metrics.csv"
+        path = figures / "metrics.csv"
         rows = path.read_text().splitlines() if path.exists() else []
         return found, rows, weights_without_loggers
 

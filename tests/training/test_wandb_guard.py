@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
 ]
 KEY = "0123456789" * 4
-RUN = {"id": "x", "name": "run", "project": {"name": "test", "entity": {"name": "me"}}}
+RUN = {"id": "x", "project": {"name": "test", "entity": {"name": "me"}}}
 
 
 class Server(ThreadingHTTPServer):
@@ -41,7 +41,8 @@ class Answer(BaseHTTPRequestHandler):
         away = self.server.away.is_set() or b"createRunFiles" in asked
         body = {"data": {}}
         if b"upsertBucket" in asked:
-            body["data"] = {"upsertBucket": {"bucket": RUN, "inserted": True}}
+            run = RUN | {"name": json.loads(asked)["variables"]["name"]}
+            body["data"] = {"upsertBucket": {"bucket": run, "inserted": True}}
         if self.server.status == 401:
             body = {"errors": [{"message": "user is not logged in"}]}
         self.send_response(503 if away else self.server.status)
