@@ -32,6 +32,7 @@ from mmattn.errors import ConfigError
 from mmattn.tasks.task import Task
 from mmattn.training.allocator import keep_freed_memory
 from mmattn.training.checkpoints import check_checkpoint, find_checkpoint, load_weights
+from mmattn.training.launcher import end_together
 from mmattn.training.logger_guard import guarded_loggers
 from mmattn.training.results import write_results
 from mmattn.training.throughput import Throughput
@@ -81,7 +82,7 @@ def train_and_test(config: DictConfig, folder: Path, checkpoint: Path | None) ->
 
     metrics: dict[str, Any] = {}
     keeps = config.train and not config.trainer.fast_dev_run  # what it learns
-    with logged(trainer, config, model):
+    with end_together(trainer.strategy.launcher), logged(trainer, config, model):
         if config.feature_cache is not None:
             use_feature_cache(config, data, model, trainer)
         if config.train:

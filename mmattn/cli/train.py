@@ -19,6 +19,7 @@ from mmattn.cli.hydra_parts import check_hydra_parts
 from mmattn.cli.plain_command import mistakes_in_one_line
 from mmattn.cli.suggest import explain
 from mmattn.errors import UserError
+from mmattn.training.orphans import end_with_launcher
 
 log = logging.getLogger(__name__)
 MISTAKES = (UserError, HydraException, OmegaConfBaseException)
@@ -57,6 +58,7 @@ def main() -> None:
 
     Hydra prints its own errors and exits with 1 unless it is asked for the exception itself.
     """
+    end_with_launcher()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     sys.argv[1:] = flags_first(sys.argv[1:])
     with mistakes_in_one_line():
@@ -76,11 +78,13 @@ def main() -> None:
 
 def end(error: Exception) -> NoReturn:
     """Say what went wrong, and end the program: 2 after a mistake (or as it says), 1 a failure."""
+    told = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+    rank = int(next(filter(None, told), "0"))
+    where = f" on rank {rank}" * bool(rank)
     if isinstance(error, MISTAKES) and os.environ.get("MMATTN_TRACEBACK") != "1":
-        rank = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
-        print(f"error{f' on rank {rank}' * bool(rank)}: {message(error)}", file=sys.stderr)
+        print(f"error{where}: {message(error)}", file=sys.stderr)
         raise SystemExit(getattr(error, "exit_code", 2))
-    log.error("the run failed", exc_info=error)
+    log.error("the run failed%s", where, exc_info=error)
     raise SystemExit(1)
 
 

@@ -1,0 +1,145 @@
+"""Training in several processes: each with the whole model, or each with a part of it."""
+
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import nn
+
+from mmattn.errors import ConfigError
+from mmattn.training.launcher import Launcher
+from mmattn.training.sharding import divide, gather, pieces, restored, shard, skeleton, step
+
+
+class DDP(DDPStrategy):
+    """A copy of the model in every process; gradients are averaged (Li et al. 2020).
+
+    Args:
+        timeout: seconds that ranks wait for one that does not answer before all end. Whatever one
+            rank does alone, such as drawing or writing a checkpoint, must take less.
+        find_unused_parameters: look in every step for parameters without a gradient, at some cost;
+            for models of which steps leave parts out.
+        process_group_backend: "nccl" or "gloo"; what suits the device if None.
+
+    Raises:
+        ConfigError: for a timeout that is not positive.
+    """
+
+    def __init__(
+        self,
+        timeout: int | float,
+        *,
+        find_unused_parameters: bool = False,
+        process_group_backend: str | None = None,
+        **options: Any,
+    ):
+        super().__init__(
+            timeout=limit(timeout),
+            find_unused_parameters=find_unused_parameters,
+            process_group_backend=process_group_backend,
+            **options,
+        )
+
+    def _configure_launcher(self) -> None:
+        assert self.cluster_environment is not None
+        self._launcher = Launcher(self.cluster_environment, self.num_processes, self.num_nodes)
+
+    def setup_distributed(self) -> None:
+        """Meet the other ranks."""
+        self.set_world_ranks()
+        assert isinstance(self._launcher, Launcher)
+        assert self._timeout is not None
+        backend = self._get_process_group_backend()
+        self._launcher.join(backend, self.global_rank, self.world_size, self._timeout)
+        super().setup_distributed()
+
+
+class FSDP(ModelParallelStrategy):
+    """A part of the weights, gradients and optimiser state in every process (Zhao et al. 2023).
+
+    Checkpoints hold the whole weights in one file, as those of one process do: each can go on from
+    the other's. While it validates, and in tests, every process has the whole weights.
+
+    Args:
+        timeout: see `DDP`.
+        process_group_backend: "nccl" or "gloo"; what suits the device if None.
+
+    Raises:
+        ConfigError: for a timeout that is not positive.
+    """
+
+    _skeleton: nn.Module | None = None
+
+    def __init__(self, timeout: int | float, *, process_group_backend: str | None = None):
+        super().__init__(
+            tensor_parallel_size=1,
+            save_distributed_checkpoint=False,
+            process_group_backend=process_group_backend,
+            timeout=limit(timeout),
+        )
+
+    def _configure_launcher(self) -> None:
+        assert self.cluster_environment is not None
+        self._launcher = Launcher(self.cluster_environment, self.num_processes, self.num_nodes)
+
+    def _setup_distributed(self) -> None:
+        self.set_world_ranks()
+        assert isinstance(self._launcher, Launcher)
+        assert self._timeout is not None
+        backend = self._get_process_group_backend()
+        self._launcher.join(backend, self.global_rank, self.world_size, self._timeout)
+        super()._setup_distributed()
+        self._data_parallel_size = self.world_size
+
+    def connect(self, model: L.LightningModule) -> None:
+        """Take a task, whose model is to be divided when it trains."""
+        super().connect(model)
+        # Not a method of our tasks: Lightning would take each for one that divides its own model.
+        model.configure_model = partial(self._divide_model, model)
+
+    def _divide_model(self, task: L.LightningModule) -> None:
+        if task.trainer.state.fn != TrainerFn.FITTING:
+            return
+        if any(isinstance(each, WeightAveraging) for each in getattr(task.trainer, "callbacks")):  # noqa: B009
+            raise ConfigError("callbacks.ema cannot average parts of weights: use trainer=ddp")
+        model = task.get_submodule("model")
+        if not pieces(model):
+            self._skeleton = skeleton(model)
+            shard(model, self.device_mesh["data_parallel"])
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        """Do the task's training step as what FSDP knows as the model's forward pass."""
+        assert self.lightning_module is not None
+        work = partial(super().training_step, **kwargs)
+        return step(self.lightning_module.get_submodule("model"), work, *args)
+
+    def on_validation_start(self) -> None:
+        """Let every rank have the whole weights."""
+        self._if_divided(gather)
+
+    def on_validation_end(self) -> None:
+        """Go back to parts."""
+        self._if_divided(divide)
+
+    def on_train_end(self) -> None:
+        """Give the task a model with whole weights, as any other that was trained."""
+        assert self.lightning_module is not None
+        assert self._skeleton is not None
+        divided = self.lightning_module.get_submodule("model")
+        whole, self._skeleton = restored(self._skeleton, divided), None
+        self.lightning_module.add_module("model", whole)
+
+    def _if_divided(self, change: Any) -> None:
+        assert self.lightning_module is not None
+        change(self.lightning_module.get_submodule("model"))
+
+
+def limit(seconds: int | float) -> timedelta:
+    """Return a time-out. Raises ConfigError unless it is positive."""
+    if seconds <= 0:
+        raise ConfigError(f"trainer.strategy.timeout={seconds}: give a positive number of seconds")
+    return timedelta(seconds=seconds)
