@@ -75,6 +75,14 @@ def rank_batches(global_batches: list[list[int]], rank: int, world_size: int) ->
     return [batch[rank::world_size] for batch in global_batches]
 
 
+def is_repeat(length: int, batch_size: int, world_size: int, rank: int, index: int) -> bool:
+    """Whether batch `index` of `rank` holds nothing but repeats (see `epoch_batches`).
+
+    What is added up over ranks without the keys of the samples must leave such a batch out.
+    """
+    return length - index * batch_size * world_size <= rank
+
+
 def shuffled(length: int, seed: int, epoch: int, what: str = "order") -> np.ndarray:
     """Return a permutation [length] of indices that depends on seed, epoch and `what` alone.
 

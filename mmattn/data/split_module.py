@@ -2,7 +2,7 @@
 
 import logging
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
@@ -15,6 +15,7 @@ from mmattn.data.image_cache import ImageCache, usual_short_side
 from mmattn.data.loader import StatefulLoader, check_same_order
 from mmattn.data.loader_options import LoaderOptions as LoaderOptions
 from mmattn.data.loader_options import TokenizerOptions as TokenizerOptions
+from mmattn.data.order import is_repeat
 from mmattn.data.token_batches import TokenBatches
 from mmattn.data.tokenizer import CaptionTokenizer
 from mmattn.data.worker_faults import told_of
@@ -351,6 +352,14 @@ class SplitDataModule(L.LightningDataModule, Generic[S]):
             persistent_workers=self.loader.persistent_workers,
             timeout=self.loader.timeout,
         )
+
+    def is_repeat(self, dataset: Sized, batch_idx: int) -> bool:
+        """Whether this rank's batch of an evaluation repeats what other ranks have of it."""
+        trainer = self.trainer
+        if trainer is None:
+            return False
+        ranks = trainer.world_size, trainer.global_rank
+        return is_repeat(len(dataset), self.loader.eval_batch_size, *ranks, batch_idx)
 
 
 def _as_is(features: Tensor) -> Tensor:

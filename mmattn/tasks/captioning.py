@@ -3,19 +3,23 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from mmattn.batch import IGNORE, CaptionBatch, ImageTokens
 from mmattn.captioner import Captioner
+from mmattn.data.order import stable_hash
 from mmattn.data.tokenizer import CaptionTokenizer
 from mmattn.decoding.decoded import Decoded, Limits
 from mmattn.decoding.greedy import Greedy
 from mmattn.metrics.collection import CaptionScores
+from mmattn.metrics.keyed_means import KeyedMeans
 from mmattn.tasks.task import Task
 
+TOKEN_MEANS = ("loss", "token_accuracy")
 METRIC_KEYS = {
     "BLEU_1": "bleu_1",
     "BLEU_2": "bleu_2",
@@ -67,6 +71,8 @@ class CaptioningTask(Task):
         self.max_length, self.label_smoothing = max_length, label_smoothing
         self.val_scores = CaptionScores()
         self.test_scores = [CaptionScores(meteor=meteor) for _ in self.test_names]
+        self.val_means = KeyedMeans(TOKEN_MEANS)
+        self.test_means = nn.ModuleList(KeyedMeans(TOKEN_MEANS) for _ in self.test_names)
 
     def encode(self, batch: CaptionBatch) -> ImageTokens:
         """Encode the batch's images, or finish the encoding of their cached features."""
@@ -92,21 +98,20 @@ class CaptioningTask(Task):
 
     def validation_step(self, batch: CaptionBatch, batch_idx: int) -> None:
         """Measure loss and token accuracy, and caption the batch greedily."""
-        self.measure_captions(self.encode(batch), batch, "val", self.val_scores)
+        self.measure_captions(self.encode(batch), batch)
 
     def test_step(self, batch: CaptionBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Do the same on the test set `test_names[dataloader_idx]`."""
-        scores, prefix = self.test_scores[dataloader_idx], self.test_prefix(dataloader_idx)
-        self.measure_captions(self.encode(batch), batch, prefix, scores)
+        self.measure_captions(self.encode(batch), batch, dataloader_idx)
 
     def on_validation_epoch_end(self) -> None:
         """Log the caption scores of the validation set."""
-        self._log_scores("val", self.val_scores)
+        self._log_scores("val")
 
     def on_test_epoch_end(self) -> None:
         """Log the caption scores of every test set."""
-        for i, scores in enumerate(self.test_scores):
-            self._log_scores(self.test_prefix(i), scores)
+        for i in range(len(self.test_names)):
+            self._log_scores(self.test_prefix(i), i)
 
     def decode(self, image: ImageTokens) -> Decoded:
         """Return one greedily decoded caption for each encoded image, as tokens."""
@@ -115,21 +120,40 @@ class CaptioningTask(Task):
         return Greedy()(self.model, image, limits)
 
     def measure_captions(
-        self, image: ImageTokens, batch: CaptionBatch, prefix: str, scores: CaptionScores
+        self, image: ImageTokens, batch: CaptionBatch, test: int | None = None
     ) -> None:
-        """Log loss and token accuracy of encoded images, caption them, and add to the scores."""
+        """Add encoded images to the figures of a test set, None for validation; caption them."""
+        scores, means = self._measures(test)
         logits, targets = self.token_losses(image, batch)
-        accuracy = (logits.argmax(-1) == targets).float().mean()
-        metrics = {
-            f"{prefix}/loss": F.cross_entropy(logits, targets),
-            f"{prefix}/token_accuracy": accuracy,
-        }
-        self.log_dict(metrics, batch_size=len(targets), sync_dist=True, add_dataloader_idx=False)
+        found = [F.cross_entropy(logits, targets, reduction="none").float()]
+        found.append((logits.argmax(-1) == targets).float())
+        keys = torch.tensor([stable_hash(key) for key in batch.keys], device=targets.device)
+        sums = [torch.zeros_like(batch.valid, dtype=torch.float) for _ in found]
+        for sum_, values in zip(sums, found, strict=True):
+            sum_[batch.valid] = values  # each where its token stands, to be added up by image
+        counts = batch.valid.sum((1, 2)).float()
+        means.update(
+            keys,
+            torch.stack([sum_.sum((1, 2)) for sum_ in sums], 1),
+            torch.stack([counts] * len(sums), 1),
+        )
         references = [list(captions) for captions in batch.references]
         captions = [self.tokenizer.decode(row) for row in self.decode(image).tokens[:, 0].tolist()]
         scores.update(list(batch.keys), references, captions)
 
-    def _log_scores(self, prefix: str, scores: CaptionScores) -> None:
-        for name, value in scores.compute().items():  # gathered: the same on every rank
+    def _measures(self, test: int | None) -> tuple[CaptionScores, KeyedMeans]:
+        if test is None:
+            return self.val_scores, self.val_means
+        means = self.test_means[test]
+        assert isinstance(means, KeyedMeans)
+        return self.test_scores[test], means
+
+    def _log_scores(self, prefix: str, test: int | None = None) -> None:
+        scores, means = self._measures(test)
+        # Gathered: the same on every rank.
+        for name, value in means.compute().items():
+            self.log(f"{prefix}/{name}", value, sync_dist=True)
+        for name, value in scores.compute().items():
             self.log(f"{prefix}/{METRIC_KEYS[name]}", value, sync_dist=True)
+        means.reset()
         scores.reset()

@@ -14,9 +14,10 @@ from mmattn.data.labelled.classes import Classes, LabelSummary
 from mmattn.data.order import stable_hash
 from mmattn.data.tokenizer import CaptionTokenizer
 from mmattn.errors import CheckpointError, ConfigError, DataError
+from mmattn.metrics.keyed_means import KeyedMeans
 from mmattn.metrics.label_metric import LabelMetric
 from mmattn.metrics.label_scores import label_scores
-from mmattn.tasks.losses import LossOptions, class_weights, head_loss
+from mmattn.tasks.losses import LossOptions, class_weights, head_loss, losses_of
 from mmattn.tasks.mixing import Mixing
 from mmattn.tasks.task import Task
 
@@ -90,11 +91,16 @@ class ClassificationTask(Task):
             self.register_buffer(f"weights_of_{head}", weights, persistent=False)
         self.val_scores = self._scores()
         self.test_scores = nn.ModuleList(self._scores() for _ in self.test_names)
+        self.val_losses = self._losses()
+        self.test_losses = nn.ModuleList(self._losses() for _ in self.test_names)
 
     def _scores(self) -> nn.ModuleDict:
         return nn.ModuleDict(
             {head: label_scores(each.kind, each.names) for head, each in self.classes.items()}
         )
+
+    def _losses(self) -> KeyedMeans:
+        return KeyedMeans(list(self.classes))
 
     def loss(
         self, scores: Mapping[str, Tensor], targets: Mapping[str, Tensor]
@@ -131,23 +137,20 @@ class ClassificationTask(Task):
 
     def validation_step(self, batch: LabelBatch, batch_idx: int) -> None:
         """Measure the validation set."""
-        self._evaluate(batch, "val", self.val_scores)
+        self._evaluate(batch, self.val_scores, self.val_losses)
 
     def test_step(self, batch: LabelBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Measure the test set `test_names[dataloader_idx]`."""
-        scores = self.test_scores[dataloader_idx]
-        assert isinstance(scores, nn.ModuleDict)
-        self._evaluate(batch, self.test_prefix(dataloader_idx), scores)
+        self._evaluate(batch, *self._of_test(dataloader_idx))
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of the validation set."""
-        self._log_scores("val", self.val_scores)
+        self._log_scores("val", self.val_scores, self.val_losses)
 
     def on_test_epoch_end(self) -> None:
         """Log the scores of every test set."""
-        for i, scores in enumerate(self.test_scores):
-            assert isinstance(scores, nn.ModuleDict)
-            self._log_scores(self.test_prefix(i), scores)
+        for i in range(len(self.test_names)):
+            self._log_scores(self.test_prefix(i), *self._of_test(i))
 
     def own_values(self) -> dict[str, Any]:
         """Return what a checkpoint says of the model besides its weights: plain values."""
@@ -164,22 +167,38 @@ class ClassificationTask(Task):
         check_same_classes(saved["classes"], self.classes)
         super().check_own_values(saved)
 
-    def _evaluate(self, batch: LabelBatch, prefix: str, scores: nn.ModuleDict) -> None:
-        found = self.model(batch)
-        loss = self.total(self.loss(found, batch.targets))
-        self.log(
-            f"{prefix}/loss",
-            loss,
-            batch_size=len(batch.keys),
-            sync_dist=True,
-            add_dataloader_idx=False,
-        )
-        keys = torch.tensor([stable_hash(key) for key in batch.keys], device=loss.device)
+    def _of_test(self, index: int) -> tuple[nn.ModuleDict, KeyedMeans]:
+        scores, losses = self.test_scores[index], self.test_losses[index]
+        assert isinstance(scores, nn.ModuleDict)
+        assert isinstance(losses, KeyedMeans)
+        return scores, losses
+
+    def _evaluate(self, batch: LabelBatch, scores: nn.ModuleDict, losses: KeyedMeans) -> None:
+        found = {head: each.float() for head, each in self.model(batch).items()}
+        device = next(iter(found.values())).device
+        keys = torch.tensor([stable_hash(key) for key in batch.keys], device=device)
+        losses.update(keys, *self._loss_sums(found, batch.targets))
         for head, metric in scores.items():
             assert isinstance(metric, LabelMetric)
-            metric.update(keys, found[head].float(), batch.targets[head])
+            metric.update(keys, found[head], batch.targets[head])
 
-    def _log_scores(self, prefix: str, scores: nn.ModuleDict) -> None:
+    def _loss_sums(
+        self, scores: Mapping[str, Tensor], targets: Mapping[str, Tensor]
+    ) -> tuple[Float[Tensor, "B heads"], Float[Tensor, "B heads"]]:
+        """Return each example's loss by head, and how many labels it has there."""
+        sums, counts = [], []
+        for head, own in self.losses.items():
+            kind, weights = self.classes[head].kind, getattr(self, f"weights_of_{head}")
+            losses, kept = losses_of(kind, scores[head], targets[head], own, weights)
+            sums.append(losses.where(kept, 0.0).reshape(len(losses), -1).sum(1))
+            counts.append(kept.reshape(len(losses), -1).sum(1).float())
+        return torch.stack(sums, 1), torch.stack(counts, 1)
+
+    def _log_scores(self, prefix: str, scores: nn.ModuleDict, losses: KeyedMeans) -> None:
+        means = losses.compute()  # gathered: the same on every rank
+        loss = sum(self.losses[head].weight * mean for head, mean in means.items())
+        self.log(f"{prefix}/loss", float(loss), sync_dist=True)
+        losses.reset()
         first = []
         for head, metric in scores.items():
             assert isinstance(metric, LabelMetric)

@@ -171,8 +171,7 @@ class JointTask(CaptioningTask):
     def _evaluate_joint(self, batch: CaptionBatch, prefix: str, test: int | None = None) -> None:
         image = self.model.see(batch)
         if self.objective.captioning:
-            scores = self.val_scores if test is None else self.test_scores[test]
-            self.measure_captions(self.model.connect(image), batch, prefix, scores)
+            self.measure_captions(self.model.connect(image), batch, test)
         if not self.objective.compares:
             return
         pairs = self.val_pairs if test is None else self._pairs_of_test(test)

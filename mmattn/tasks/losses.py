@@ -90,9 +90,20 @@ def head_loss(
     "multi" and "soft": binary cross-entropy with scores [B, C], summed over the classes (VQA, Teney
     et al. 2018).
     """
+    return mean_of(*losses_of(kind, scores, target, options, weights))
+
+
+def losses_of(
+    kind: str,
+    scores: Float[Tensor, "*B C"],
+    target: Tensor,
+    options: LossOptions,
+    weights: Float[Tensor, "C"] | None = None,
+) -> tuple[Float[Tensor, "*B"], Bool[Tensor, "*B"]]:
+    """Return the loss of every example (or word), and which of them have a label."""
     if kind in ("multi", "soft"):
         kept = (target != IGNORE).all(-1)
-        return mean_of(binary_loss(scores, target.clamp(min=0), options.focal, weights), kept)
+        return binary_loss(scores, target.clamp(min=0), options.focal, weights), kept
     kept = target >= 0
     if target.is_floating_point():
         kept, target = kept.all(-1), target.clamp(min=0)
@@ -106,7 +117,7 @@ def head_loss(
     if options.focal:
         right = torch.exp(-F.cross_entropy(scores, target, reduction="none"))
         losses = losses * (1 - right) ** options.focal
-    return mean_of(losses, kept)
+    return losses, kept
 
 
 def binary_loss(

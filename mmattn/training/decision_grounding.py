@@ -85,7 +85,9 @@ class DecisionGrounding(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Add one validation batch."""
-        self._add(classification_task(pl_module), batch, "val")
+        data = label_data(trainer)
+        if not data.is_repeat(data.splits.val, batch_idx):
+            self._add(classification_task(pl_module), batch, "val")
 
     def on_test_batch_end(
         self,
@@ -97,8 +99,9 @@ class DecisionGrounding(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Add one batch of a test set."""
-        task = classification_task(pl_module)
-        self._add(task, batch, task.test_prefix(dataloader_idx))
+        task, data = classification_task(pl_module), label_data(trainer)
+        if not data.is_repeat(data.splits.test[task.test_names[dataloader_idx]], batch_idx):
+            self._add(task, batch, task.test_prefix(dataloader_idx))
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the validation set's figures."""

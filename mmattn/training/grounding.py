@@ -63,7 +63,8 @@ class GroundingMeter(L.Callback):
     ) -> None:
         """Add one validation batch."""
         data = caption_data(trainer)
-        self._add(captioning_task(pl_module), data, data.splits.val, batch, "val")
+        if not data.is_repeat(data.splits.val, batch_idx):
+            self._add(captioning_task(pl_module), data, data.splits.val, batch, "val")
 
     def on_test_batch_end(
         self,
@@ -77,7 +78,8 @@ class GroundingMeter(L.Callback):
         """Add one batch of a test set."""
         task, data = captioning_task(pl_module), caption_data(trainer)
         name = task.test_names[dataloader_idx]
-        self._add(task, data, data.splits.test[name], batch, f"test/{name}".rstrip("/"))
+        if not data.is_repeat(data.splits.test[name], batch_idx):
+            self._add(task, data, data.splits.test[name], batch, f"test/{name}".rstrip("/"))
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the validation set's figures."""

@@ -59,7 +59,8 @@ def test_two_processes_show_what_one_does(
     assert not (tmp_path / "rank-1").exists()
     data = make_label_data()
     logged = test_sets(tmp_path / "alone", data, make_label_task(data), make_trainer)
-    for name in ("val/aurc", "test/a/aurc", "test/b/risk_at_coverage_80", "val/accuracy"):
+    names = ["val/aurc", "test/a/aurc", "test/b/risk_at_coverage_80", "val/accuracy"]
+    for name in [*names, "val/loss", "test/a/loss", "test/b/loss"]:
         assert first[name] == pytest.approx(logged[name], abs=1e-5)
     two, one = written(tmp_path / "rank-0"), written(tmp_path / "alone")
     assert two.keys() == one.keys()
