@@ -5,6 +5,7 @@ would run before our first line. Hydra has no place to step in between, so its l
 """
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -16,6 +17,7 @@ from mmattn.errors import ConfigError
 PACKAGES = ("hydra", "hydra_plugins", "logging", "colorlog")
 NAMES = ("_target_", "()", "class", "queue", "listener")  # Hydra's one, and those of logging.config
 OWN = "mmattn.cli.sweep_table.SweepTable"  # the one part of ours that Hydra builds
+SLURM = "hydra_plugins.hydra_submitit_launcher"
 STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 
 
@@ -48,7 +50,16 @@ def check_hydra_node(node: Any) -> None:
             raise ConfigError(
                 f"{key}={name!r}: Hydra's own settings may name only classes of Hydra and logging"
             )
+        check_installed(key, str(name))
         check_defined(key, name, home)
+
+
+def check_installed(key: str, name: str) -> None:
+    """Raise ConfigError where a launcher of jobs is wanted that an extra would install."""
+    if name.startswith(f"{SLURM}.") and not (find_spec("hydra_plugins") and find_spec(SLURM)):
+        raise ConfigError(
+            f"{key}: jobs of SLURM need the extra `slurm`: pip install 'mmattn[slurm]'"
+        )
 
 
 def names(value: Any, key: str) -> Iterator[tuple[str, Any]]:

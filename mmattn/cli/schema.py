@@ -59,13 +59,19 @@ def run_time() -> str:
     """Return the run's time stamp, the same in all processes of the run.
 
     Processes that this one starts inherit it; those that `torchrun` starts share a parent, and take
-    the time at which that started.
+    the time at which that started. Those that `srun` starts, on several machines, share nothing but
+    the number of their job; one that is queued again after a stop keeps it, and its run directory.
     """
     if "MMATTN_RUN_TIME" not in os.environ:
-        launched = "TORCHELASTIC_RUN_ID" in os.environ and Path("/proc/stat").exists()
-        pid = os.getppid() if launched else os.getpid()
-        moment = time.localtime(start_time(pid) if launched else None)
-        os.environ["MMATTN_RUN_TIME"] = f"{time.strftime('%Y-%m-%d_%H-%M-%S', moment)}_{pid}"
+        if by_slurm():
+            step = os.environ.get("SLURM_STEP_ID", "0")
+            stamp = f"slurm_{os.environ['SLURM_JOB_ID']}" + f"_{step}" * (step != "0")
+        else:
+            launched = by_torchrun() and Path("/proc/stat").exists()
+            pid = os.getppid() if launched else os.getpid()
+            moment = time.localtime(start_time(pid) if launched else None)
+            stamp = f"{time.strftime('%Y-%m-%d_%H-%M-%S', moment)}_{pid}"
+        os.environ["MMATTN_RUN_TIME"] = stamp
     return os.environ["MMATTN_RUN_TIME"]
 
 
@@ -78,16 +84,32 @@ def start_time(pid: int) -> float:
     return boot + int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 
+def by_torchrun() -> bool:
+    """Whether torchrun started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def by_slurm() -> bool:
+    """Whether `srun` started this process as one of several, in Lightning's eyes.
+
+    A shell on a machine of SLURM's has the same variables, and a name of its own.
+    """
+    shell = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
+    return not by_torchrun() and not shell and int(os.environ.get("SLURM_NTASKS", "1")) > 1
+
+
 def processes() -> int | str:
-    """Return how many processes torchrun started on this machine; "auto" without torchrun."""
-    launched = "TORCHELASTIC_RUN_ID" in os.environ
-    return int(os.environ["LOCAL_WORLD_SIZE"]) if launched else "auto"
+    """Return how many processes torchrun or srun started on this machine; "auto" without them."""
+    if by_slurm():
+        return int(os.environ["SLURM_NTASKS"]) // machines()
+    return int(os.environ["LOCAL_WORLD_SIZE"]) if by_torchrun() else "auto"
 
 
 def machines() -> int:
-    """Return on how many machines torchrun started processes; 1 without torchrun."""
-    launched = "TORCHELASTIC_RUN_ID" in os.environ
-    return int(os.environ["GROUP_WORLD_SIZE"]) if launched else 1
+    """Return on how many machines torchrun or srun started processes; 1 without them."""
+    if by_slurm():
+        return int(os.environ.get("SLURM_NNODES", "1"))
+    return int(os.environ["GROUP_WORLD_SIZE"]) if by_torchrun() else 1
 
 
 def wandb_offline() -> bool:

@@ -2,7 +2,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from mmattn.cli import schema
+from mmattn.cli import hydra_parts, schema
 from mmattn.cli.hydra_parts import check_hydra_node
 from mmattn.errors import ConfigError
 
@@ -51,3 +51,14 @@ def test_classes_of_hydra_and_of_logging_pass(node):
 def test_anything_else_is_refused(node, key):
     with pytest.raises(ConfigError, match=key):
         check_hydra_node(OmegaConf.create(node))
+
+
+def test_jobs_of_slurm_name_the_extra_that_they_need(monkeypatch):
+    schema.register()
+    with initialize_config_dir(str(schema.config_dir()), version_base="1.3"):
+        chosen = "hydra/launcher=submitit_slurm"
+        config = compose("train", [chosen], return_hydra_config=True)
+    check_hydra_node(config.hydra)
+    monkeypatch.setattr(hydra_parts, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"^hydra\.launcher\._target_: .* pip install 'mmattn\["):
+        check_hydra_node(config.hydra)

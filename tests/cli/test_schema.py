@@ -13,7 +13,8 @@ from mmattn.cli import schema
 @pytest.fixture(autouse=True)
 def _registered(monkeypatch):
     schema.register()
-    for name in ("MMATTN_RUN_TIME", "TORCHELASTIC_RUN_ID", "WANDB_MODE", "WANDB_API_KEY"):
+    names = ["MMATTN_RUN_TIME", "TORCHELASTIC_RUN_ID", "WANDB_MODE", "WANDB_API_KEY"]
+    for name in (*names, "SLURM_NTASKS", "SLURM_JOB_NAME", "SLURM_NNODES", "SLURM_STEP_ID"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -73,6 +74,39 @@ def test_ddp_takes_the_processes_that_torchrun_started(monkeypatch):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     monkeypatch.setenv("GROUP_WORLD_SIZE", "2")
     assert (trainer.devices, trainer.num_nodes) == (4, 2)
+
+
+def slurm(monkeypatch, **variables):
+    for name, value in variables.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+
+
+def test_ddp_takes_the_processes_that_srun_started(monkeypatch):
+    slurm(monkeypatch, NTASKS="16", NNODES="2", JOB_ID="77", JOB_NAME="train")
+    trainer = composed("trainer=ddp").trainer
+    assert (trainer.devices, trainer.num_nodes) == (8, 2)
+    monkeypatch.setenv("SLURM_JOB_NAME", "interactive")  # a shell, from which Lightning starts them
+    assert (trainer.devices, trainer.num_nodes) == ("auto", 1)
+    monkeypatch.setenv("SLURM_JOB_NAME", "train")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")  # torchrun, once on each machine
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    monkeypatch.setenv("GROUP_WORLD_SIZE", "3")
+    assert (trainer.devices, trainer.num_nodes) == (4, 3)
+
+
+@pytest.mark.parametrize(("step", "stamp"), [("0", "slurm_77"), ("3", "slurm_77_3")])
+def test_processes_that_srun_starts_share_the_run_directory(monkeypatch, step, stamp):
+    slurm(monkeypatch, NTASKS="16", NNODES="2", JOB_ID="77", STEP_ID=step, JOB_NAME="train")
+    assert schema.run_time() == stamp
+
+
+def test_jobs_of_slurm_are_described_as_the_launcher_understands_them():
+    from hydra_plugins.hydra_submitit_launcher.config import SlurmQueueConf
+
+    path = schema.config_dir() / "hydra" / "launcher" / "submitit_slurm.yaml"
+    ours, theirs = OmegaConf.load(path), OmegaConf.structured(SlurmQueueConf)
+    assert ours.pop("_target_") == theirs.pop("_target_")
+    OmegaConf.merge(theirs, OmegaConf.to_container(ours))  # the same keys, of their types
 
 
 @pytest.mark.parametrize(
