@@ -166,16 +166,19 @@ def test_a_mistake_is_one_line(train, tmp_path):
 
 @pytest.mark.fault("F34")
 @pytest.mark.slow
-def test_a_sweep_over_two_processes_makes_one_folder_a_point(train, tmp_path):
+@pytest.mark.fault("F34")
+def test_a_sweep_over_two_processes_makes_one_folder_and_one_wandb_run_a_point(train, tmp_path):
     train(
         tmp_path,
         *SMALL,
         *("-m", "model.text.depth=1,2", "trainer=ddp", "trainer.devices=2"),
-        "trainer.enable_progress_bar=false",
+        *("trainer.enable_progress_bar=false", "logger=wandb"),
     )
     points = sorted(tmp_path.glob("logs/caption/multiruns/*/[0-9]*"))
     assert [point.name for point in points] == ["0", "1"]
     for point in points:
         assert set(PROMISED) <= set(json.loads((point / "results.json").read_text()))
         assert (point / "model" / "manifest.json").is_file()
+        assert len(list(point.glob("wandb/offline-run-*"))) == 1
+    assert len(list(tmp_path.rglob("offline-run-*"))) == 2
     assert not list(tmp_path.glob("logs/caption/runs/*"))
