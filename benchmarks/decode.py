@@ -44,7 +44,11 @@ from mmattn.taps import Listener
 TOKENS = 20
 CELLS = ((1, 1), (8, 1), (1, 4), (8, 4))  # images, beams
 # width, layers, heads, vocabulary
-SIZES = {"small": (192, 4, 6, 4000), "base": (768, 12, 12, 50257)}
+SIZES = {
+    "tiny": (32, 1, 2, 300),
+    "small": (192, 4, 6, 4000),
+    "base": (768, 12, 12, 50257),
+}
 
 
 def save_hugging_face(folder: Path, size: str) -> Any:

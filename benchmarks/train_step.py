@@ -12,10 +12,19 @@ hand: encode once and repeat the encoder's output.
 """
 
 import argparse
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
+from captioning_step import (
+    CAPTIONS,
+    IGNORE,
+    SIZES,
+    Sizes,
+    batch,
+    optimiser,
+    our_model,
+    our_step,
+    under,
+)
 from timing import interleaved, matmul_peak
 from torch import Tensor
 from torch.nn import functional as F
@@ -27,38 +36,6 @@ from transformers import (
     ViTConfig,
     ViTModel,
 )
-
-from mmattn import BlockOptions, Captioner, TextTransformer, VisionTransformer
-from mmattn.patches import LinearPatches
-
-CAPTIONS, IGNORE = 5, -100
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """What both models share."""
-
-    dim: int
-    heads: int
-    encoder: int
-    decoder: int
-    vocabulary: int
-    image: int = 224
-    patch: int = 16
-
-
-SIZES = {
-    "small": Sizes(dim=192, heads=3, encoder=6, decoder=4, vocabulary=8_000),
-    "base": Sizes(dim=768, heads=12, encoder=12, decoder=12, vocabulary=50_257),
-}
-
-
-def our_model(s: Sizes) -> Captioner:
-    block = BlockOptions(heads=s.heads)
-    patches = LinearPatches(s.patch, s.dim)
-    vision = VisionTransformer((s.image, s.image), patches, s.encoder, block, class_token=True)
-    text = TextTransformer(s.vocabulary, s.dim, s.decoder, block, max_length=64, context_dim=s.dim)
-    return Captioner(vision, text)
 
 
 def hf_model(s: Sizes) -> VisionEncoderDecoderModel:
@@ -93,36 +70,6 @@ def hf_model(s: Sizes) -> VisionEncoderDecoderModel:
     return model
 
 
-def batch(images: int, s: Sizes, device: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Return pixels [B, 3, H, W], tokens and labels [B, 5, T]; lengths are like Flickr8k's."""
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.randn(images, 3, s.image, s.image, generator=generator)
-    lengths = torch.randn(images, CAPTIONS, generator=generator) * 3.8 + 11.8
-    lengths = lengths.round().clamp(5, 30).long() + 1  # words, and the end token
-    longest = int(lengths.max())
-    tokens = torch.randint(3, s.vocabulary, (images, CAPTIONS, longest + 1), generator=generator)
-    valid = torch.arange(longest) < lengths[..., None]
-    labels = tokens[..., 1:].masked_fill(~valid, IGNORE)
-    return pixels.to(device), tokens[..., :-1].to(device), labels.to(device)
-
-
-def optimiser(model: torch.nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-
-
-def our_step(model: Captioner, data: tuple[Tensor, Tensor, Tensor]):
-    images, tokens, labels = data
-    keep, optimizer = labels != IGNORE, optimiser(model)
-
-    def step() -> None:
-        hidden = model.decode(model.encode(images), tokens)
-        F.cross_entropy(model.logits(hidden[keep]), labels[keep]).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return step
-
-
 def hf_step(model: VisionEncoderDecoderModel, data: tuple[Tensor, Tensor, Tensor], shared: bool):
     images, tokens, labels = data
     optimizer = optimiser(model)
@@ -144,19 +91,9 @@ def hf_step(model: VisionEncoderDecoderModel, data: tuple[Tensor, Tensor, Tensor
     return step
 
 
-def under(dtype: torch.dtype, device: str, step: Callable[[], None]) -> Callable[[], None]:
-    """Return the step under autocast to `dtype`, or as it is for float32."""
-
-    def cast() -> None:
-        with torch.autocast(device, dtype, enabled=dtype != torch.float32):
-            step()
-
-    return cast
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", choices=SIZES, default="small")
+    parser.add_argument("--model", choices=["small", "base"], default="small")
     parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
