@@ -15,7 +15,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from captioning_step import CAPTIONS, SIZES, Sizes, batch, loss_of, optimiser, our_model
@@ -43,12 +42,12 @@ class Loss(torch.nn.Module):
 class Counted:
     """The bytes that DDP's buckets gave to the all-reduce."""
 
-    def __init__(self):
-        self.bytes = 0
+    bytes = 0
 
-    def __call__(self, group: Any, bucket: distributed.GradBucket) -> Future[Tensor]:
-        self.bytes += bucket.buffer().nbytes
-        return allreduce_hook(group, bucket)
+
+def count_and_reduce(counted: Counted, bucket: distributed.GradBucket) -> Future[Tensor]:
+    counted.bytes += bucket.buffer().nbytes
+    return allreduce_hook(distributed.group.WORLD, bucket)
 
 
 def step_of(loss: torch.nn.Module, data: tuple[Tensor, Tensor, Tensor]) -> Callable[[], None]:
@@ -79,7 +78,7 @@ def work(rank: int, folder: str, sizes: Sizes, images: int, steps: int, rounds: 
     data = batch(images, sizes, "cpu")
     alone = step_of(Loss(our_model(sizes)), data)
     counted, together = Counted(), DistributedDataParallel(Loss(our_model(sizes)))
-    together.register_comm_hook(None, counted)
+    together.register_comm_hook(counted, count_and_reduce)
     both = step_of(together, data)
     if rank == 0:
         seconds_each(alone, 1)

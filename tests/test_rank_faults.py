@@ -49,7 +49,7 @@ class Fault(L.Callback):
         time.sleep(3600)
 """
 SAID = {
-    "raise": ["the run failed on rank 1", "RuntimeError: broken inside", "rank 1 ended with exit"],
+    "raise": ["the run failed on rank 1", "RuntimeError: broken inside", "RankError: rank 1"],
     "kill": ["was ended by SIGKILL"],
     "hang": ["rank 1 did not end by itself and was killed"],
 }
@@ -63,7 +63,7 @@ def test_whatever_a_rank_dies_of_all_end_and_it_is_named(tmp_path):
     (tmp_path / "faults.py").write_text(FAULTS)
     fault = ["+callbacks.fault._target_=faults.Fault", f"+callbacks.fault.folder={tmp_path}"]
     sweep = ["-m", "allow_targets=[faults]", *fault, f"+callbacks.fault.kind={','.join(SAID)}"]
-    ranks = ["trainer=ddp_cpu", "trainer.strategy.timeout=60"]
+    ranks = ["trainer=ddp_cpu", "trainer.strategy.timeout=120"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "MMATTN"))}
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(tmp_path)])
     with socket.create_server(("127.0.0.1", 0)) as other:

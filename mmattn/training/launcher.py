@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
+import torch
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch import distributed
 from torch.distributed import DistError
@@ -17,7 +18,7 @@ from mmattn.training.other_ranks import GRACE, LINGER, OtherRanks, RankError
 from mmattn.training.rendezvous import listen, meet
 
 # What the back ends say, in plain RuntimeErrors, where another rank is gone or silent.
-LOST = re.compile(r"gloo|Gloo|NCCL|[Cc]onnection (closed|reset|refused)|[Tt]imed out|TCPStore")
+LOST = re.compile(r"\bgloo/|\bNCCL\b")
 
 
 class Launcher(_SubprocessScriptLauncher):
@@ -48,7 +49,9 @@ class Launcher(_SubprocessScriptLauncher):
         finally:
             del os.environ[LAUNCHER]
 
-    def join(self, backend: str, rank: int, size: int, timeout: timedelta) -> None:
+    def join(
+        self, backend: str, rank: int, size: int, timeout: timedelta, device: torch.device
+    ) -> None:
         """Make this process one of the group, where it, or this launcher in rank 0, started it.
 
         Nothing where another program did, torchrun or srun: Lightning then knows where to meet.
@@ -59,7 +62,12 @@ class Launcher(_SubprocessScriptLauncher):
         listening, self._listening = self._listening, None
         store = meet(listening, rank, size)
         distributed.init_process_group(
-            backend, store=store, rank=rank, world_size=size, timeout=timeout
+            backend,
+            store=store,
+            rank=rank,
+            world_size=size,
+            timeout=timeout,
+            device_id=None if device.type == "cpu" else device,
         )
 
 

@@ -1,5 +1,6 @@
 """Training in several processes: each with the whole model, or each with a part of it."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -9,9 +10,11 @@ from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
+from torch.optim import Optimizer
 
 from mmattn.errors import ConfigError
 from mmattn.training.launcher import Launcher
+from mmattn.training.sharded_state import optimizer_state, set_optimizer_state, set_weights
 from mmattn.training.sharding import divide, gather, pieces, restored, shard, skeleton, step
 
 
@@ -53,8 +56,8 @@ class DDP(DDPStrategy):
         self.set_world_ranks()
         assert isinstance(self._launcher, Launcher)
         assert self._timeout is not None
-        backend = self._get_process_group_backend()
-        self._launcher.join(backend, self.global_rank, self.world_size, self._timeout)
+        backend, ranks = self._get_process_group_backend(), (self.global_rank, self.world_size)
+        self._launcher.join(backend, *ranks, self._timeout, self.root_device)
         super().setup_distributed()
 
 
@@ -90,24 +93,23 @@ class FSDP(ModelParallelStrategy):
         self.set_world_ranks()
         assert isinstance(self._launcher, Launcher)
         assert self._timeout is not None
-        backend = self._get_process_group_backend()
-        self._launcher.join(backend, self.global_rank, self.world_size, self._timeout)
+        backend, ranks = self._get_process_group_backend(), (self.global_rank, self.world_size)
+        self._launcher.join(backend, *ranks, self._timeout, self.root_device)
         super()._setup_distributed()
         self._data_parallel_size = self.world_size
 
     def connect(self, model: L.LightningModule) -> None:
         """Take a task, whose model is to be divided when it trains."""
         super().connect(model)
+        callbacks = getattr(model.trainer, "callbacks")  # noqa: B009 - Lightning does not declare it
+        if any(isinstance(each, WeightAveraging) for each in callbacks):
+            raise ConfigError("callbacks.ema cannot average parts of weights: use trainer=ddp")
         # Not a method of our tasks: Lightning would take each for one that divides its own model.
         model.configure_model = partial(self._divide_model, model)
 
     def _divide_model(self, task: L.LightningModule) -> None:
-        if task.trainer.state.fn != TrainerFn.FITTING:
-            return
-        if any(isinstance(each, WeightAveraging) for each in getattr(task.trainer, "callbacks")):  # noqa: B009
-            raise ConfigError("callbacks.ema cannot average parts of weights: use trainer=ddp")
         model = task.get_submodule("model")
-        if not pieces(model):
+        if task.trainer.state.fn == TrainerFn.FITTING and not pieces(model):
             self._skeleton = skeleton(model)
             shard(model, self.device_mesh["data_parallel"])
 
@@ -116,6 +118,31 @@ class FSDP(ModelParallelStrategy):
         assert self.lightning_module is not None
         work = partial(super().training_step, **kwargs)
         return step(self.lightning_module.get_submodule("model"), work, *args)
+
+    @property
+    def lightning_restore_optimizer(self) -> bool:
+        """Whether Lightning hands the state of the optimiser back: it does, see below."""
+        return True
+
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> Any:
+        """Read a checkpoint as every other strategy does, by the trainer's plugin."""
+        return super(ModelParallelStrategy, self).load_checkpoint(checkpoint_path, weights_only)
+
+    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+        """Give each rank its part of a checkpoint's weights."""
+        assert self.model is not None
+        set_weights(self.model, checkpoint["state_dict"], strict=strict)
+
+    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
+        """Return the whole state of an optimiser on rank 0, as one process would have it."""
+        assert self.model is not None
+        return optimizer_state(self.model, getattr(optimizer, "optimizer", optimizer))
+
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        """Give each rank its part of the state of the optimisers."""
+        assert self.model is not None
+        for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
+            set_optimizer_state(self.model, optimizer, state)
 
     def on_validation_start(self) -> None:
         """Let every rank have the whole weights."""
@@ -127,11 +154,21 @@ class FSDP(ModelParallelStrategy):
 
     def on_train_end(self) -> None:
         """Give the task a model with whole weights, as any other that was trained."""
+        self._make_whole()
+
+    def teardown(self) -> None:
+        """Do so, too, where there was nothing left to train; not where a rank may be gone."""
         assert self.lightning_module is not None
-        assert self._skeleton is not None
-        divided = self.lightning_module.get_submodule("model")
-        whole, self._skeleton = restored(self._skeleton, divided), None
-        self.lightning_module.add_module("model", whole)
+        if not self.lightning_module.trainer.interrupted:
+            self._make_whole()
+        super().teardown()
+
+    def _make_whole(self) -> None:
+        assert self.lightning_module is not None
+        if self._skeleton is not None:
+            divided = self.lightning_module.get_submodule("model")
+            whole, self._skeleton = restored(self._skeleton, divided), None
+            self.lightning_module.add_module("model", whole)
 
     def _if_divided(self, change: Any) -> None:
         assert self.lightning_module is not None

@@ -5,6 +5,7 @@ import sys
 import time
 
 import pytest
+from torch.distributed import DistBackendError
 
 from mmattn.training import launcher
 from mmattn.training.launcher import Launcher, end_together
@@ -72,6 +73,12 @@ def test_a_lost_rank_is_the_reason_of_the_exception_here(others, launcher_of):
         with end_together(launcher_of(ranks)):
             raise RuntimeError(LOST)
     assert str(caught.value.__cause__) == LOST
+
+
+def test_what_only_sounds_like_a_lost_rank_is_no_reason_to_blame_one():
+    assert not launcher.lost_contact(RuntimeError("DataLoader timed out after 60 seconds"))
+    assert not launcher.lost_contact(ConnectionResetError("Connection reset by peer"))
+    assert launcher.lost_contact(DistBackendError("NCCL error"))
 
 
 def test_a_silent_rank_is_killed_and_named(others, launcher_of, monkeypatch):

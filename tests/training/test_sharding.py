@@ -67,7 +67,11 @@ def on_two_ranks(rank, argument):
     trainer.test(task, datamodule=data, verbose=False)
     options["ckpt_path"] = folder / "kept" / "step=2.ckpt"
     again, _, _ = fit(argument, FSDP(LIMIT), *watched("again"), **options)
-    ddp, plain, _ = fit(argument, DDP(LIMIT), **two)
+    whole = {**options, "ckpt_path": None}
+    ddp, plain, _ = fit(argument, DDP(LIMIT), *watched("ddp"), **whole)
+    from_parts, _, _ = fit(argument, DDP(LIMIT), *watched("a"), **options)
+    options["ckpt_path"] = folder / "ddp" / "step=2.ckpt"
+    from_whole, _, _ = fit(argument, FSDP(LIMIT), *watched("b"), **options)
     expected = {name: float(value) for name, value in plain.callback_metrics.items()}
     refused = ""
     try:
@@ -78,6 +82,8 @@ def on_two_ranks(rank, argument):
         "weights": listed(task),
         "resumed": listed(again),
         "ddp": listed(ddp),
+        "from parts": listed(from_parts),
+        "from whole": listed(from_whole),
         "whole": not pieces(task.model),
         "training": sorted(held.training),
         "validating": sorted(held.validating),
@@ -106,7 +112,7 @@ def test_a_model_in_parts_trains_resumes_and_ends_as_a_whole_one_does(
     found = in_two_processes(on_two_ranks, [argument] * 2, timeout=200)
     for one in found:
         assert one["weights"] == one["resumed"]  # to the last bit
-        assert close(one["weights"], one["ddp"])
+        assert all(close(one[name], one["ddp"]) for name in ("weights", "from parts", "from whole"))
         assert one["whole"]
         assert one["training"] == [0.5]
         assert one["validating"] == [1.0]
