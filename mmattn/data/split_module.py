@@ -230,6 +230,13 @@ class SplitDataModule(L.LightningDataModule, Generic[S]):
         """Go on where the state was taken; refuse other data, global batches and seeds."""
         check_same_order(state_dict, self.state_dict())
         self._position = state_dict if "epoch" in state_dict else None
+        loader = self._train_loader
+        if self._position is None or loader is None:
+            return
+        made = loader.state_dict()
+        if made["epoch"] == made["delivered"] == 0:  # for this run: FSDP hands the state back late
+            loader.load_state_dict(self._position)
+            self._position = None
 
     def evaluation_batch(self, dataset: Any, indices: Sequence[int]) -> Any:
         """Return the samples at `indices` of one of the sets as one batch, not augmented."""

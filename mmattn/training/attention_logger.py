@@ -22,7 +22,7 @@ from mmattn.training.file_names import file_names
 from mmattn.training.media import Media
 from mmattn.training.parts import caption_data, captioning_task
 from mmattn.training.probes import OWN, Probe, Probes
-from mmattn.training.sharding import whole_model
+from mmattn.training.strategies import whole_model
 
 log = logging.getLogger(__name__)
 SHARE = 0.8  # of what one step may log; the head statistics have the rest
@@ -125,7 +125,7 @@ class AttentionLogger(L.Callback):
         """Draw the probe images where this many steps have passed."""
         step = trainer.global_step
         if self.every_n_steps and step and step % self.every_n_steps == 0:
-            with whole_model(pl_module):
+            with whole_model(trainer):
                 self._draw_chosen(trainer, pl_module)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -2,8 +2,8 @@
 
 While it trains, a block's weights are gathered when it is their turn and dropped behind it.
 Everywhere else, in validation, while maps are drawn, in tests, ranks do different things: captions
-of different lengths take different numbers of steps, and one rank draws alone. There the weights
-are whole on every rank, so that nothing waits for anybody.
+of different lengths take different numbers of steps, and one rank draws alone. There every rank has
+the whole weights, so that nothing waits for anybody.
 """
 
 import warnings
@@ -13,12 +13,11 @@ from copy import deepcopy
 from types import MethodType
 from typing import Any
 
-import lightning as L
 import torch
 from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
 from mmattn.blocks import Block
 from mmattn.errors import ConfigError
@@ -70,55 +69,72 @@ def step(model: nn.Module, function: Callable[..., Any], *arguments: Any) -> Any
     return getattr(model, STEP)(function, *arguments)
 
 
-def pieces(model: nn.Module) -> list[FSDPModule]:
-    """Return the parts of a model that are gathered as one piece each; none if it is whole."""
-    return [module for module in model.modules() if isinstance(module, FSDPModule)]
+class Divided:
+    """A task's model in parts, and a whole one in its place where that is wanted.
 
+    The whole one is a model of its own: passes of one rank alone through the parts would leave FSDP
+    there in another state than on the other ranks, and later ones would wait for each other.
 
-def gather(model: nn.Module) -> None:
-    """Let every rank have the whole weights from now on. All ranks call it, or none."""
-    for piece in pieces(model):
-        _keep_whole(piece, True)
-        piece.unshard()
+    Args:
+        task: whose `model` is divided.
+        mesh: see `shard`, which also says what is raised.
+    """
 
+    def __init__(self, task: nn.Module, mesh: DeviceMesh | None):
+        self.task, self.parts = task, task.get_submodule("model")
+        self._empty = skeleton(self.parts)
+        shard(self.parts, mesh)
 
-def divide(model: nn.Module) -> None:
-    """Undo `gather`."""
-    for piece in pieces(model):
-        piece.reshard()
-        _keep_whole(piece, False)
+    def gather(self) -> nn.Module:
+        """Let every rank have a model with the whole weights, and return it. All ranks call it."""
+        made = restored(self._empty, self.parts)
+        self.task.add_module("model", made)
+        return made
 
+    def divide(self) -> None:
+        """Undo `gather`."""
+        self.task.add_module("model", self.parts)
+        forget_weights(self._empty)
 
-def _keep_whole(piece: FSDPModule, whole: bool) -> None:
-    """Let passes of one rank alone, also backward ones for a map, wait for no other rank."""
-    piece.set_reshard_after_forward(not whole, recurse=False)
-    piece.set_reshard_after_backward(not whole, recurse=False)
-    piece.set_requires_gradient_sync(not whole, recurse=False)
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Let every rank have the whole weights in this block, which all ranks enter."""
+        self.gather()
+        try:
+            yield
+        finally:
+            self.divide()
 
-
-@contextmanager
-def whole_model(task: L.LightningModule) -> Iterator[None]:
-    """Let every rank have the whole weights in this block, which all ranks enter."""
-    model = task.get_submodule("model")
-    gather(model)
-    try:
-        yield
-    finally:
-        divide(model)
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Let the parts be the task's model in this block, also where a whole one is."""
+        present = self.task.get_submodule("model")
+        self.task.add_module("model", self.parts)
+        try:
+            yield
+        finally:
+            self.task.add_module("model", present)
 
 
 def skeleton(model: nn.Module) -> nn.Module:
     """Return the model without its weights: `restored` fills them in again."""
     made = deepcopy(model)
-    for module in made.modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            empty = torch.empty_like(parameter, device="meta")
-            setattr(module, name, nn.Parameter(empty, requires_grad=parameter.requires_grad))
+    forget_weights(made)
     return made
 
 
+def forget_weights(model: nn.Module) -> None:
+    """Leave of the parameters their names, shapes and whether they learn."""
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            empty = torch.empty_like(parameter, device="meta")
+            setattr(module, name, nn.Parameter(empty, requires_grad=parameter.requires_grad))
+
+
 def restored(empty: nn.Module, model: nn.Module) -> nn.Module:
-    """Return the skeleton of a sharded model with its weights, whole on every rank."""
+    """Fill the skeleton of a divided model with its weights, on every rank, and return it."""
     weights = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))
     empty.load_state_dict(weights, assign=True)
-    return empty.train(model.training)
+    for name, module in model.named_modules():
+        empty.get_submodule(name).training = module.training
+    return empty.to(next(model.parameters()).device)  # buffers that no checkpoint holds

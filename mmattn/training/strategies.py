@@ -1,6 +1,7 @@
 """Training in several processes: each with the whole model, or each with a part of it."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -9,13 +10,12 @@ import lightning as L
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
-from torch import nn
 from torch.optim import Optimizer
 
 from mmattn.errors import ConfigError
 from mmattn.training.launcher import Launcher
 from mmattn.training.sharded_state import optimizer_state, set_optimizer_state, set_weights
-from mmattn.training.sharding import divide, gather, pieces, restored, shard, skeleton, step
+from mmattn.training.sharding import Divided, step
 
 
 class DDP(DDPStrategy):
@@ -75,7 +75,7 @@ class FSDP(ModelParallelStrategy):
         ConfigError: for a timeout that is not positive.
     """
 
-    _skeleton: nn.Module | None = None
+    _divided: Divided | None = None
 
     def __init__(self, timeout: int | float, *, process_group_backend: str | None = None):
         super().__init__(
@@ -108,16 +108,13 @@ class FSDP(ModelParallelStrategy):
         model.configure_model = partial(self._divide_model, model)
 
     def _divide_model(self, task: L.LightningModule) -> None:
-        model = task.get_submodule("model")
-        if task.trainer.state.fn == TrainerFn.FITTING and not pieces(model):
-            self._skeleton = skeleton(model)
-            shard(model, self.device_mesh["data_parallel"])
+        if task.trainer.state.fn == TrainerFn.FITTING and self._divided is None:
+            self._divided = Divided(task, self.device_mesh["data_parallel"])
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         """Do the task's training step as what FSDP knows as the model's forward pass."""
-        assert self.lightning_module is not None
-        work = partial(super().training_step, **kwargs)
-        return step(self.lightning_module.get_submodule("model"), work, *args)
+        assert self._divided is not None
+        return step(self._divided.parts, partial(super().training_step, **kwargs), *args)
 
     @property
     def lightning_restore_optimizer(self) -> bool:
@@ -128,6 +125,11 @@ class FSDP(ModelParallelStrategy):
         """Read a checkpoint as every other strategy does, by the trainer's plugin."""
         return super(ModelParallelStrategy, self).load_checkpoint(checkpoint_path, weights_only)
 
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        """Return the whole weights on rank 0, as one process would have them."""
+        with self._parts():
+            return super().lightning_module_state_dict()
+
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
         """Give each rank its part of a checkpoint's weights."""
         assert self.model is not None
@@ -136,7 +138,8 @@ class FSDP(ModelParallelStrategy):
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         """Return the whole state of an optimiser on rank 0, as one process would have it."""
         assert self.model is not None
-        return optimizer_state(self.model, getattr(optimizer, "optimizer", optimizer))
+        with self._parts():
+            return optimizer_state(self.model, getattr(optimizer, "optimizer", optimizer))
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         """Give each rank its part of the state of the optimisers."""
@@ -144,13 +147,22 @@ class FSDP(ModelParallelStrategy):
         for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
             set_optimizer_state(self.model, optimizer, state)
 
+    def _parts(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._divided is None else self._divided.in_place()
+
+    def whole(self) -> AbstractContextManager[None]:
+        """Let every rank have the whole weights in a block, which all ranks enter."""
+        return nullcontext() if self._divided is None else self._divided.whole()
+
     def on_validation_start(self) -> None:
         """Let every rank have the whole weights."""
-        self._if_divided(gather)
+        if self._divided is not None:
+            self._divided.gather()
 
     def on_validation_end(self) -> None:
         """Go back to parts."""
-        self._if_divided(divide)
+        if self._divided is not None:
+            self._divided.divide()
 
     def on_train_end(self) -> None:
         """Give the task a model with whole weights, as any other that was trained."""
@@ -164,15 +176,15 @@ class FSDP(ModelParallelStrategy):
         super().teardown()
 
     def _make_whole(self) -> None:
-        assert self.lightning_module is not None
-        if self._skeleton is not None:
-            divided = self.lightning_module.get_submodule("model")
-            whole, self._skeleton = restored(self._skeleton, divided), None
-            self.lightning_module.add_module("model", whole)
+        if self._divided is not None:
+            self._divided.gather()
+            self._divided = None
 
-    def _if_divided(self, change: Any) -> None:
-        assert self.lightning_module is not None
-        change(self.lightning_module.get_submodule("model"))
+
+def whole_model(trainer: Any) -> AbstractContextManager[None]:
+    """Let every rank have the whole weights in a block, which all ranks enter, by any strategy."""
+    strategy = getattr(trainer, "strategy", None)
+    return strategy.whole() if isinstance(strategy, FSDP) else nullcontext()
 
 
 def limit(seconds: int | float) -> timedelta:

@@ -11,7 +11,7 @@ from mmattn.maps.gradient_methods import Chefer
 from mmattn.training.attention_logger import AttentionLogger
 from mmattn.training.checkpoints import read_checkpoint
 from mmattn.training.probes import Probes
-from mmattn.training.sharding import pieces, shard, skeleton
+from mmattn.training.sharding import shard, skeleton
 from mmattn.training.step_seed import StepSeed
 from mmattn.training.strategies import DDP, FSDP
 
@@ -84,7 +84,7 @@ def on_two_ranks(rank, argument):
         "ddp": listed(ddp),
         "from parts": listed(from_parts),
         "from whole": listed(from_whole),
-        "whole": not pieces(task.model),
+        "whole": share(task.model),
         "training": sorted(held.training),
         "validating": sorted(held.validating),
         "figures": figures,
@@ -113,7 +113,7 @@ def test_a_model_in_parts_trains_resumes_and_ends_as_a_whole_one_does(
     for one in found:
         assert one["weights"] == one["resumed"]  # to the last bit
         assert all(close(one[name], one["ddp"]) for name in ("weights", "from parts", "from whole"))
-        assert one["whole"]
+        assert one["whole"] == 1.0
         assert one["training"] == [0.5]
         assert one["validating"] == [1.0]
         assert "callbacks.ema cannot average parts" in one["refused"]
