@@ -23,6 +23,7 @@ from mmattn.data.split_module import SplitDataModule
 from mmattn.errors import ConfigError, UserError
 from mmattn.tasks.task import Task
 from mmattn.training.feature_cache import FeatureCache
+from mmattn.training.resume_point import ResumePoint
 
 log = logging.getLogger(__name__)
 
@@ -103,10 +104,11 @@ def build_trainer(config: DictConfig) -> L.Trainer:
     built = chosen(config, "callbacks")
     # Averaged weights leave last, so that what others draw and measure is of them.
     built.sort(key=lambda callback: isinstance(callback, WeightAveraging))
+    kept = [callback for callback in built if not isinstance(callback, tuple(idle))]
     partial = instantiate(detached(config.trainer), _partial_=True, _convert_="all")
     try:
         return partial(
-            callbacks=[callback for callback in built if not isinstance(callback, tuple(idle))],
+            callbacks=[ResumePoint(), *kept],
             logger=loggers or False,
         )
     except (ValueError, TypeError, MisconfigurationException) as error:

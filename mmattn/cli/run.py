@@ -32,6 +32,7 @@ from mmattn.errors import ConfigError
 from mmattn.tasks.task import Task
 from mmattn.training.allocator import keep_freed_memory
 from mmattn.training.checkpoints import check_checkpoint, find_checkpoint, load_weights
+from mmattn.training.continued_logs import go_on_logging
 from mmattn.training.launcher import end_together
 from mmattn.training.logger_guard import guarded_loggers
 from mmattn.training.results import write_results
@@ -55,7 +56,8 @@ def run(config: DictConfig, folder: Path) -> float | None:
     checkpoint = find_checkpoint(config.ckpt_path, folder, runs)
     if config.test and not config.train and checkpoint is None:
         raise ConfigError("train=false test=true needs ckpt_path=… to test")
-    keep_metrics(folder)
+    if not goes_on_in(folder, checkpoint, config.train):
+        keep_metrics(folder)
     quiet_libraries()
     with one_job():
         join_processes(folder, checkpoint)
@@ -77,7 +79,11 @@ def train_and_test(config: DictConfig, folder: Path, checkpoint: Path | None) ->
     trainer = build_trainer(config)
     check_ranks(trainer.world_size)
     if checkpoint is not None:
-        check_checkpoint(task, checkpoint, data if config.train else None, trainer.world_size)
+        content = check_checkpoint(
+            task, checkpoint, data if config.train else None, trainer.world_size
+        )
+        if goes_on_in(folder, checkpoint, config.train):
+            go_on_logging(trainer.loggers, content)
     show_config(config, folder)
 
     metrics: dict[str, Any] = {}
@@ -111,13 +117,18 @@ def train_and_test(config: DictConfig, folder: Path, checkpoint: Path | None) ->
 def fit(trainer: L.Trainer, task: Task, data: SplitDataModule, checkpoint: Path | None) -> None:
     """Train, from `checkpoint` on where there is one."""
     if checkpoint is not None:
-        here = checkpoint.resolve().is_relative_to(Path(trainer.default_root_dir).resolve())
+        here = goes_on_in(Path(trainer.default_root_dir), checkpoint, train=True)
         anew = "" if here else ", in a new directory: the best checkpoint will be of this part only"
         log.info("going on from %s%s", checkpoint, anew)
     try:
         trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except MisconfigurationException as error:
         raise ConfigError(one_line(str(error))) from error
+
+
+def goes_on_in(folder: Path, checkpoint: Path | None, train: bool) -> bool:
+    """Whether training goes on from a checkpoint in its own folder, with its own curves."""
+    return bool(train and checkpoint and checkpoint.resolve().is_relative_to(folder.resolve()))
 
 
 def test(

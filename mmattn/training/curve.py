@@ -62,7 +62,11 @@ class TrainingCurve(L.Callback):
         for name in names:
             if name in trainer.callback_metrics:
                 point = (trainer.global_step, float(trainer.callback_metrics[name]))
-                self._series[name].append(point)
+                # Batches that accumulate gradients share a step: the last one's loss stays.
+                series = self._series[name]
+                if series and series[-1][0] == point[0]:
+                    series.pop()
+                series.append(point)
 
 
 def draw(series: Series, scores: list[str]) -> np.ndarray:

@@ -39,6 +39,10 @@ class Freeze(L.Callback):
             )
         self._set(learning_model(pl_module), trainable=False)
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Do the same where a run is resumed, for its epoch may have begun before."""
+        self.on_train_epoch_start(trainer, pl_module)
+
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Thaw when it is time; else put frozen modules back into evaluation mode."""
         if self.until_epoch is not None and trainer.current_epoch >= self.until_epoch:

@@ -1,6 +1,7 @@
 """How long training took and how many captions, or examples, a second it learned from."""
 
 import time
+from typing import Any
 
 import lightning as L
 import torch
@@ -13,6 +14,7 @@ class Throughput(L.Callback):
 
     `seconds` is all of `fit`, validation included. Captions per second leave validation and
     pictures out, also the first `skip` batches (warm-up) where there are more, and count all ranks.
+    A resumed run goes on counting from its checkpoint; what was lost behind it does not count.
 
     Args:
         skip: number of batches at the start that do not count.
@@ -23,7 +25,21 @@ class Throughput(L.Callback):
         self.skip, self.unit = skip, unit
         self.seconds = 0.0
         self._batches, self._captions, self._training = 0, 0, 0.0
-        self._started = self._resumed = 0.0
+        self._started = self._resumed = self._before = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was counted so far, as plain numbers."""
+        return {
+            "seconds": self._before + time.perf_counter() - self._started,
+            "batches": self._batches,
+            "captions": self._captions,
+            "training": self._training,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self._before, self._batches = state_dict["seconds"], state_dict["batches"]
+        self._captions, self._training = state_dict["captions"], state_dict["training"]
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
@@ -54,7 +70,7 @@ class Throughput(L.Callback):
         """Stop the clock."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        self.seconds = time.perf_counter() - self._started
+        self.seconds = self._before + time.perf_counter() - self._started
         self._ranks = trainer.world_size
 
     def results(self) -> dict[str, float]:
