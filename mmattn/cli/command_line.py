@@ -6,6 +6,19 @@ from itertools import zip_longest
 FOLDERS = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn")
 WITH_VALUE = (*FOLDERS, "--package", "-p", "--cfg", "-c", "--info", "-i", "--experimental-rerun")
 
+# What users of other templates type, and what it is called here.
+SHORT = {"data.num_workers": "++data.loader.num_workers"}
+
+
+def long_names(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with the full name of each key that has a short one."""
+    named = []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        full = SHORT.get(key.lstrip("+"))
+        named.append(f"{full}={value}" if equals and full else argument)
+    return named
+
 
 def flags_first(arguments: Sequence[str]) -> list[str]:
     """Return the arguments with the flags before the overrides, each kind in its own order.

@@ -10,6 +10,7 @@ from mmattn.errors import ConfigError
 # Where each command's `main` is: imported when it is asked for.
 COMMANDS = {
     "train": "mmattn.cli.train",
+    "verify-resume": "mmattn.cli.verify_resume",
     "caption": "mmattn.cli.caption",
     "classify": "mmattn.cli.classify",
     "retrieve": "mmattn.cli.retrieve",
@@ -24,6 +25,8 @@ HELP = """mmattn: train models that see and read, and look at what they attend t
 
   mmattn train [KEY=VALUE ...]     train, test, and draw attention maps (the same as train.py)
   mmattn train --help              every configuration group and key
+  mmattn verify-resume [KEY=VALUE ...]
+                                   is a resumed run of this configuration the same, bit for bit?
   mmattn caption IMAGES --model RUN
                                    a caption for every image, with --attention FOLDER its maps
   mmattn classify IMAGES --text "is it a dog?" --model RUN

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from mmattn.cli import schema
-from mmattn.cli.command_line import flags_first, sets_key
+from mmattn.cli.command_line import flags_first, long_names, sets_key
 from mmattn.cli.hydra_parts import check_hydra_parts
 from mmattn.cli.plain_command import mistakes_in_one_line
 from mmattn.cli.suggest import explain
@@ -60,7 +60,7 @@ def main() -> None:
     """
     end_with_launcher()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    sys.argv[1:] = flags_first(sys.argv[1:])
+    sys.argv[1:] = long_names(flags_first(sys.argv[1:]))
     with mistakes_in_one_line():
         try:
             train()

@@ -17,8 +17,7 @@ def run_ids(loggers: Sequence[Logger]) -> dict[str, Any]:
     """
     for logger in loggers:
         if isinstance(logger, WandbLogger) and isinstance(logger.version, str):
-            step = getattr(logger.experiment, "step", 0)
-            return {"wandb": logger.version, "wandb_step": step if isinstance(step, int) else 0}
+            return {"wandb": logger.version, "wandb_step": int(logger.experiment.step)}
     return {}
 
 

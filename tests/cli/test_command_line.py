@@ -1,6 +1,6 @@
 import pytest
 
-from mmattn.cli.command_line import config_dirs, flags_first, folder_flags, sets_key
+from mmattn.cli.command_line import config_dirs, flags_first, folder_flags, long_names, sets_key
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,9 @@ def test_a_key_is_set_where_an_override_names_exactly_it():
     assert not sets_key(
         ["x.allow_targets=[a]", "allow_targets_=1", "a=allow_targets"], "allow_targets"
     )
+
+
+def test_short_names_become_long_ones():
+    given = ["-m", "data.num_workers=0,2", "seed=1", "data.num_workers", "+data.num_workers=3"]
+    full = "++data.loader.num_workers="
+    assert long_names(given) == ["-m", f"{full}0,2", "seed=1", "data.num_workers", f"{full}3"]

@@ -44,6 +44,12 @@ def test_further_processes_get_the_command_of_this_job(
     assert hydra_node.run.dir == "/runs/0"
 
 
+def test_the_console_script_starts_itself_with_its_command(hydra_node, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/bin/mmattn train", "seed=1"])
+    distributed.join_processes(Path("/runs/0"), None)
+    assert sys.argv == ["/bin/mmattn", "train", "seed=1", "tags=[a,b]", "ckpt_path=null"]
+
+
 @pytest.mark.fault("F34")
 def test_a_job_leaves_no_trace_for_the_next(monkeypatch):
     monkeypatch.setenv("MASTER_PORT", "1234")

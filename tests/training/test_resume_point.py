@@ -4,7 +4,6 @@ import csv
 from dataclasses import replace
 from functools import partial
 
-import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import Checkpoint, EMAWeightAveraging, LearningRateMonitor
