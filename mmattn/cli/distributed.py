@@ -48,7 +48,7 @@ def join_processes(folder: Path, checkpoint: Path | None) -> None:
     hydra: Any = HydraConfig.get()  # typed HydraConf, in truth a DictConfig
     overrides = [o for o in hydra.overrides.task if not o.startswith("ckpt_path=")]
     found = "null" if checkpoint is None else f"'{checkpoint.absolute()}'"
-    # `mmattn train` calls itself that in its messages; a program of this name is not there to start.
+    # `mmattn train` calls itself that in its messages, but no program has this name.
     program = [sys.argv[0].removesuffix(" train")]
     program += ["train"] if program[0] != sys.argv[0] else []
     sys.argv = [*program, *folder_flags(sys.argv[1:]), *overrides, f"ckpt_path={found}"]
