@@ -12,6 +12,8 @@ in any order (set trainer.deterministic=true); callbacks without callbacks.step_
 or a model that draws random numbers from elsewhere than torch.
 """
 
+import signal
+import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,6 +38,8 @@ def main() -> None:
         "--cuts", type=steps, default=None, help="steps to go on from, such as 1,4,5"
     )
     arguments, overrides = parser.parse_known_args()
+    # Else a temporary folder and a training would stay behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with mistakes_in_one_line():
         cuts = arguments.cuts or default_cuts(arguments.steps, arguments.batches)
         check(arguments.steps, arguments.batches, cuts, overrides)

@@ -156,6 +156,7 @@ def test_the_global_random_state_is_left_alone(num_workers):
     assert np.array_equal(np.random.get_state()[1], states[1])
 
 
+@pytest.mark.fault("F3")
 def test_two_ranks_share_the_global_batches_of_one():
     whole = epochs(make(batch_size=4), 2)
     ranks = [epochs(make(batch_size=2, rank=rank, world_size=2), 2) for rank in (0, 1)]
@@ -183,6 +184,7 @@ def test_evaluation_reads_each_index_once_over_all_ranks():
     ]
 
 
+@pytest.mark.fault("F3")
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -315,6 +317,7 @@ def assert_same_end(run, whole, done):
         assert torch.equal(run.state_dict()[name], tensor), name
 
 
+@pytest.mark.fault("F2")
 @pytest.mark.parametrize(
     "options",
     [{}, {"limit_train_batches": 3}, {"val_check_interval": 2}],
@@ -331,6 +334,8 @@ def test_lightning_resumes_bit_for_bit_from_any_moment_of_two_epochs(tmp_path, o
         assert_same_end(fit(tmp_path, ckpt_path=path, **options), whole, done)
 
 
+@pytest.mark.fault("F2")
+@pytest.mark.fault("F3")
 @pytest.mark.parametrize(
     ("cut", "before", "after"), [(3, 0, 0), (3, 2, 0), (PER_EPOCH, 0, 2), (7, 0, 0), (7, 2, 2)]
 )

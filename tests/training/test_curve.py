@@ -40,6 +40,12 @@ def test_the_loss_is_noted_as_often_as_the_loggers_do(curve):
     assert curve._series["train/loss"] == [(10, 10.0), (20, 20.0), (30, 30.0)]
 
 
+def test_batches_that_accumulate_gradients_share_one_point(curve):
+    for loss in (3.0, 2.0, 1.0):
+        curve.on_train_batch_end(trainer(10, train__loss=loss), TASK, None, None, 0)
+    assert curve._series["train/loss"] == [(10, 1.0)]
+
+
 def test_a_score_that_a_data_set_does_not_have_is_left_out(curve):
     curve.on_validation_end(trainer(5, val__loss=0.5), TASK)
     assert curve._series["val/exact_match"] == []

@@ -53,3 +53,15 @@ def test_warm_up_is_left_out_where_there_is_more(measure):
 
 def test_there_is_nothing_to_say_before_fit():
     assert Throughput().results() == {}
+
+
+def test_a_resumed_run_goes_on_counting(measure):
+    first, second = Throughput(skip=0), Throughput(skip=0)
+    measure(first)
+    state = first.state_dict()
+    assert state["batches"] == 6
+    second.load_state_dict(state)
+    assert measure(second)["train/seconds"] > state["seconds"]
+    ended = second.state_dict()
+    assert (ended["batches"], ended["captions"]) == (12, 2 * state["captions"])
+    assert ended["training"] > state["training"]
