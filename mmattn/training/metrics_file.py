@@ -64,7 +64,7 @@ class _Writer(ExperimentWriter):
         names, found = read_rows(Path(self.metrics_file_path))
         self.metrics_keys, self.rows = names, len(found)
 
-    def log_metrics(self, metrics_dict: dict[str, float], step: int | None = None) -> None:
+    def log_metrics(self, metrics_dict: dict[str, Any], step: int | None = None) -> None:
         """Add a row."""
         super().log_metrics(metrics_dict, step)
         self.rows += 1

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mmattn.training.continued_logs import STATE, go_on_logging, run_ids
 from mmattn.training.metrics_file import MetricsFile, read_rows
@@ -53,9 +54,14 @@ def test_a_curve_that_lost_its_beginning_is_warned_of(tmp_path, caplog):
 
 
 def test_tensorboard_forgets_what_comes_again(tmp_path):
-    logger = TensorBoardLogger(str(tmp_path), name="", version="")
-    go_on_logging([logger], checkpoint(7, rows=None))
-    assert logger.experiment.purge_step == 8
+    first, second = (TensorBoardLogger(str(tmp_path), name="", version="") for _ in range(2))
+    log(first, range(10))
+    first.finalize("killed")
+    go_on_logging([second], checkpoint(7, rows=None))
+    log(second, [8])
+    second.finalize("success")
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == list(range(9))
 
 
 def test_wandb_goes_on_with_the_same_run(tmp_path, monkeypatch):
