@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from mmattn.training.metrics_file import MetricsFile
@@ -15,9 +16,10 @@ def run_ids(loggers: Sequence[Logger]) -> dict[str, Any]:
 
     `wandb` is the id of W&B's run and `wandb_step` how often it was logged to.
     """
-    for logger in loggers:
+    for logger in loggers if rank_zero_only.rank == 0 else []:  # type: ignore[attr-defined]
         if isinstance(logger, WandbLogger) and isinstance(logger.version, str):
-            return {"wandb": logger.version, "wandb_step": int(logger.experiment.step)}
+            step = getattr(logger.experiment, "step", 0)
+            return {"wandb": logger.version, "wandb_step": step if isinstance(step, int) else 0}
     return {}
 
 

@@ -25,6 +25,7 @@ def start(composed, small_run, tmp_path):
     """Start training in a process of its own, from the newest checkpoint of a folder."""
 
     def attempt(folder, workers, seed):
+        warnings.simplefilter("ignore")  # it is a program of its own, not a test
         torch.manual_seed(seed)  # whatever else has drawn from it
         config = composed(
             *small_run,
@@ -94,7 +95,7 @@ def test_killed_at_random_times_it_ends_with_the_very_same_bits(start, tmp_path)
         process = start(killed, chance.choice([0, 2]), number)
         learned(killed, process, chance.randint(0, 2))
         time.sleep(chance.random() * a_step)
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()
         process.join(PATIENCE)
         assert process.exitcode == -signal.SIGKILL, f"it had ended before kill {number}"
         drop_half_a_line(killed)
