@@ -25,6 +25,10 @@ class DiskError(UserError):
     exit_code = 74
 
 
+class TrainingError(UserError):
+    """Training cannot go on with these settings, or with this data."""
+
+
 def one_line(error: BaseException) -> str:
     """Return another library's message in one line, the error's kind where it has none."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -13,6 +13,7 @@ def quiet_libraries() -> None:
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
         ".*Dynamo detected a call to a `functools.lru_cache`.*",  # of recording, which may be slow
         "Experiment logs directory .* exists and is not empty.*",  # it is this run's own
+        "Checkpoint directory .* exists and is not empty.*",
         "The dirpath has changed from .*",  # said in `fit`, in words of ours
     ):
         warnings.filterwarnings("ignore", message=message)

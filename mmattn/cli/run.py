@@ -36,6 +36,8 @@ from mmattn.training.continued_logs import go_on_logging
 from mmattn.training.launcher import end_together
 from mmattn.training.logger_guard import guarded_loggers
 from mmattn.training.results import write_results
+from mmattn.training.stop_agreement import let_rank_0_finish
+from mmattn.training.stop_request import REQUEST
 from mmattn.training.throughput import Throughput
 
 log = logging.getLogger(__name__)
@@ -62,7 +64,12 @@ def run(config: DictConfig, folder: Path) -> float | None:
     with one_job():
         join_processes(folder, checkpoint)
         quiet_other_ranks()
-        return train_and_test(config, folder, checkpoint)
+        try:
+            return train_and_test(config, folder, checkpoint)
+        except SystemExit:
+            if REQUEST.deferred:  # all ranks stopped at the same step
+                let_rank_0_finish()
+            raise
 
 
 def train_and_test(config: DictConfig, folder: Path, checkpoint: Path | None) -> float | None:

@@ -17,9 +17,11 @@ from mmattn.cli import schema
 from mmattn.cli.command_line import flags_first, long_names, sets_key
 from mmattn.cli.hydra_parts import check_hydra_parts
 from mmattn.cli.plain_command import mistakes_in_one_line
+from mmattn.cli.run_lock import other_rank, run_lock
 from mmattn.cli.suggest import explain
-from mmattn.errors import UserError
+from mmattn.errors import UserError, one_line
 from mmattn.training.orphans import end_with_launcher
+from mmattn.training.stop_request import REQUEST, Stopped
 
 log = logging.getLogger(__name__)
 MISTAKES = (UserError, HydraException, OmegaConfBaseException)
@@ -33,8 +35,12 @@ def train(config: DictConfig) -> float | None:
     """Run one job: a run, or one point of a sweep, which goes on after a point that failed."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        return job(config, folder)
+        with run_lock(folder):
+            return job(config, folder)
     except Exception as error:
+        if REQUEST.signal is not None:  # it ends a sweep as a whole, whatever it made fail
+            log.error("%s: failed while it was to stop: %s", folder, one_line(error))
+            REQUEST.check()
         if HydraConfig.get().mode == RunMode.RUN:
             end(error)  # here, for Hydra would first repeat the whole command line
         if isinstance(error, MISTAKES):
@@ -61,9 +67,13 @@ def main() -> None:
     end_with_launcher()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     sys.argv[1:] = long_names(flags_first(sys.argv[1:]))
-    with mistakes_in_one_line():
+    with mistakes_in_one_line(), REQUEST.installed():
         try:
             train()
+        except Stopped as stopped:
+            if not (REQUEST.deferred or other_rank()):  # else it was said, with where it goes on
+                print(f"stopped by {stopped}", file=sys.stderr)
+            raise
         # Hydra's own, all of them: what a job raises does not get here, but mistakes in a sweep.
         except MISTAKES as error:
             end(error)

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 from mmattn.data.order import batch_count, epoch_batches, rank_batches
 from mmattn.data.token_batches import TokenBatches
 from mmattn.data.worker_faults import CatchingReader, Caught, collated, worker_faults
+from mmattn.data.worker_signals import leave_signals_to_parent
 from mmattn.errors import CheckpointError, ConfigError
 
 # What must be as it was when the state was saved, and how to make it so.
@@ -113,6 +114,7 @@ class StatefulLoader:
             prefetch_factor=prefetch_factor if num_workers else None,
             persistent_workers=persistent_workers and num_workers > 0,
             timeout=timeout if num_workers else 0,
+            worker_init_fn=leave_signals_to_parent,
             # Without a generator of its own, every epoch would draw from the global one.
             generator=torch.Generator().manual_seed(seed),
         )

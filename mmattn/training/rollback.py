@@ -1,0 +1,45 @@
+"""Back to the weights of the last checkpoint, while the data goes on."""
+
+from pathlib import Path
+
+import lightning as L
+from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
+
+from mmattn.errors import TrainingError
+
+
+def last_checkpoint(trainer: L.Trainer) -> Path | None:
+    """Return the newest checkpoint that this run wrote or went on from; None where there is none."""
+    paths = [Path(trainer.ckpt_path)] if trainer.ckpt_path else []
+    for callback in getattr(trainer, "callbacks"):  # noqa: B009 - Lightning does not declare it
+        if isinstance(callback, ModelCheckpoint):
+            paths += [Path(callback.last_model_path), Path(callback.best_model_path)]
+    found = [path for path in paths if path.is_file()]
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def roll_back(trainer: L.Trainer, path: Path) -> None:
+    """Give weights, averaged weights and optimiser the state of a checkpoint.
+
+    The step count, the learning rate and the place in the data stay where they are: the batches
+    since the checkpoint, the bad one among them, are not seen again. Every rank calls it.
+
+    Raises:
+        TrainingError: where the file is of another strategy and cannot be read in the middle of training.
+    """
+    strategy, module = trainer.strategy, trainer.lightning_module
+    wait = getattr(strategy.checkpoint_io, "wait", None)
+    if callable(wait):  # it may still be written
+        wait()
+    checkpoint = strategy.load_checkpoint(path, weights_only=True)
+    if not isinstance(checkpoint.get("optimizer_states"), list):
+        raise TrainingError(f"{path} holds no optimiser state: callbacks.finite.policy=skip instead")
+    rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in trainer.optimizers]
+    strategy.load_model_state_dict(checkpoint, strict=True)
+    strategy.load_optimizer_state_dict(checkpoint)
+    for optimizer, own in zip(trainer.optimizers, rates, strict=True):
+        for group, rate in zip(optimizer.param_groups, own, strict=True):
+            group["lr"] = rate
+    for callback in getattr(trainer, "callbacks"):  # noqa: B009
+        if isinstance(callback, WeightAveraging):
+            callback.on_load_checkpoint(trainer, module, checkpoint)
