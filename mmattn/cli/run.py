@@ -35,6 +35,7 @@ from mmattn.training.checkpoints import check_checkpoint, find_checkpoint, load_
 from mmattn.training.continued_logs import go_on_logging
 from mmattn.training.launcher import end_together
 from mmattn.training.logger_guard import guarded_loggers
+from mmattn.training.memory import lack_of_memory
 from mmattn.training.results import write_results
 from mmattn.training.stop_agreement import let_rank_0_finish
 from mmattn.training.stop_request import REQUEST
@@ -131,6 +132,11 @@ def fit(trainer: L.Trainer, task: Task, data: SplitDataModule, checkpoint: Path 
         trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except MisconfigurationException as error:
         raise ConfigError(one_line(str(error))) from error
+    except RuntimeError as error:
+        lack = lack_of_memory(error, data, trainer.accumulate_grad_batches)
+        if lack is None:
+            raise
+        raise ConfigError(lack) from error
 
 
 def goes_on_in(folder: Path, checkpoint: Path | None, train: bool) -> bool:

@@ -119,7 +119,10 @@ def wandb_offline() -> bool:
         return mode in ("offline", "dryrun")  # "disabled" is W&B's own to act on
     if os.environ.get("WANDB_API_KEY"):
         return False
-    netrc = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+    try:
+        netrc = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+    except RuntimeError:  # a user without a home
+        return True
     return not (netrc.is_file() and "wandb" in netrc.read_text(encoding="utf-8", errors="replace"))
 
 

@@ -100,6 +100,7 @@ def test_images_may_be_named_between_options_and_twice(caption):
     assert names(lines(out)) == [*ALL[-2:], "photos/1.png", ALL[0], *ALL[2:-2], "x.png"]
 
 
+@pytest.mark.fault("F32")
 def test_stdin_names_images(caption, monkeypatch):
     with Path("list").open("w+") as file:
         file.write("photos/1.png\nnowhere.png\nphotos/1.png\nphotos/deep\n")
@@ -139,6 +140,7 @@ def test_the_fastest_batch_size_is_found_and_said(caption, wanted):
     assert err.splitlines()[0] in [f"batch size {size}" for size in (1, 2, 4, 8)]
 
 
+@pytest.mark.fault("F29")
 def test_names_that_are_no_utf8_are_told_as_python_knows_them(caption):
     odd = os.fsdecode(b"caf\xe9.png")
     try:
@@ -220,6 +222,7 @@ def test_the_limit_of_pixels_is_configurable(caption, zoo):
     assert (code, "caption" in lines(out)[0]) == (0, True)
 
 
+@pytest.mark.fault("F32")
 def test_an_unreadable_file_is_a_bad_image(caption, photos, monkeypatch):
     def refuse(path, **_):  # rights are nothing to root, as whom tests may run
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
@@ -254,6 +257,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("typed", "said"), MISTAKES)
+@pytest.mark.fault("F32")
 def test_a_mistake_is_one_line_and_nothing_is_written(call, model, photos, typed, said, tmp_path):
     (photos / "empty").mkdir()
     before = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
@@ -329,6 +333,7 @@ def test_what_is_there_is_not_captioned_again(caption, computed, wanted):
     assert (computed, Path("out.jsonl").read_bytes()) == ([], before)
 
 
+@pytest.mark.fault("F32")
 def test_a_line_that_was_cut_is_written_again(caption, wanted):
     caption("photos", "--out", "out.jsonl")
     Path("out.jsonl").write_bytes(Path("out.jsonl").read_bytes()[:-30])
@@ -354,6 +359,7 @@ def test_a_mistake_in_the_options_costs_no_line_of_the_file(caption):
     assert Path("out.jsonl").read_bytes() == before
 
 
+@pytest.mark.fault("F32")
 def test_bad_images_are_tried_again_only_where_that_is_asked_for(caption, photos):
     good = (photos / "1.png").read_bytes()
     (photos / "1.png").write_bytes(b"spoilt")
@@ -414,6 +420,7 @@ def stopped(monkeypatch):
         ),
     ],
 )
+@pytest.mark.fault("F32")
 def test_what_stops_a_job_leaves_a_valid_file_with_which_it_goes_on(
     caption, stopped, monkeypatch, wanted, error, code, said
 ):
@@ -493,6 +500,7 @@ def test_the_overlays_of_a_job_are_not_captioned_by_its_next_run(caption):
     assert caption("photos/1.png", *pages[:3], "png")[0] == 2
 
 
+@pytest.mark.fault("F32")
 def test_a_page_that_cannot_be_written_ends_the_job_and_has_no_line(caption):
     Path("maps/photos/2.png.html").mkdir(parents=True)
     Path("maps/photos/2.png.html/mine").touch()
@@ -597,6 +605,7 @@ def test_two_processes_share_a_job_and_make_one_file(command, wanted):
 
 
 @pytest.mark.slow
+@pytest.mark.fault("F32")
 def test_a_job_of_two_processes_of_which_one_is_killed_is_done_by_the_next(command, call, model):
     every = copies(600)
     with torchrun(command, "many", "--out", "out.jsonl", "--batch-size", "1") as process:

@@ -121,6 +121,7 @@ def test_a_file_has_the_same_lines(classify, wanted):
     alike(in_file("new/out.jsonl"), wanted)
 
 
+@pytest.mark.fault("F32")
 def test_texts_alone_come_from_a_file_or_stdin(classify, monkeypatch):
     Path("texts.txt").write_text("is it red?\n\nis it a dog?\nis it red?\n")
     code, out, _ = classify("--texts", "texts.txt", of="text")
@@ -134,6 +135,7 @@ def test_texts_alone_come_from_a_file_or_stdin(classify, monkeypatch):
     assert lines(classify("--text", "is it red?", of="text")[1])[0]["label"] == found[0]["label"]
 
 
+@pytest.mark.fault("F32")
 def test_images_of_stdin_are_asked_one_text(classify, monkeypatch):
     with Path("list").open("w+") as file:
         file.write("photos/1.png\nnowhere.png\nphotos/1.png\n")
@@ -219,6 +221,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("typed", "said"), MISTAKES)
+@pytest.mark.fault("F32")
 def test_a_mistake_is_one_line_and_nothing_is_written(call, classifier, photos, typed, said):
     before = {path: path.is_file() and path.read_bytes() for path in Path().rglob("*")}
     given = [] if "--model" in typed else ["--model", classifier]
@@ -431,6 +434,7 @@ def test_what_is_there_is_not_classified_again(classify, computed, wanted):
     assert len(in_file()) == 16
 
 
+@pytest.mark.fault("F32")
 def test_a_line_that_was_cut_is_written_again(classify, wanted):
     classify(*ASKED, "--out", "out.jsonl")
     Path("out.jsonl").write_bytes(Path("out.jsonl").read_bytes()[:-30])
@@ -438,6 +442,7 @@ def test_a_line_that_was_cut_is_written_again(classify, wanted):
     alike(in_file(), wanted)
 
 
+@pytest.mark.fault("F32")
 def test_bad_images_are_tried_again_only_where_that_is_asked_for(classify, photos):
     good = (photos / "1.png").read_bytes()
     (photos / "1.png").write_bytes(b"spoilt")
@@ -469,6 +474,7 @@ def test_a_job_never_goes_on_in_the_file_that_its_texts_come_from(classify):
         (torch.OutOfMemoryError("out of memory"), 2, "error: --batch-size 2: the accelerator's"),
     ],
 )
+@pytest.mark.fault("F32")
 def test_what_stops_a_job_leaves_a_valid_file_with_which_it_goes_on(
     classify, monkeypatch, wanted, error, code, said
 ):

@@ -51,6 +51,7 @@ def test_stdin_gives_one_name_a_line(photos, stdin):
     ]
 
 
+@pytest.mark.fault("F32")
 def test_no_name_is_refused(photos, stdin, monkeypatch):
     stdin("\n\n")
     with pytest.raises(DataError, match="stdin named no image: give one path a line"):

@@ -37,6 +37,7 @@ def test_no_file_has_no_line(path):
 
 
 @pytest.mark.parametrize("kept", range(len(WHOLE) + 1))
+@pytest.mark.fault("F32")
 def test_a_file_that_was_cut_anywhere_keeps_its_whole_lines(path, kept):
     path.write_bytes(WHOLE[:kept])
     mend(path, CAPTIONS)
@@ -64,6 +65,7 @@ def test_a_file_that_was_cut_anywhere_keeps_its_whole_lines(path, kept):
         (b'{\n  "image": 1\n}', "line 1: no JSON"),
     ],
 )
+@pytest.mark.fault("F32")
 def test_any_other_file_is_refused_by_its_line_and_stays_as_it_is(path, content, said):
     path.write_bytes(content)
     with pytest.raises(DataError, match=said) as raised:
@@ -87,6 +89,7 @@ def test_the_folder_is_made(tmp_path):
     assert len(list(read_lines(tmp_path / "new" / "er" / "a.jsonl", CAPTIONS))) == 1
 
 
+@pytest.mark.fault("F29")
 def test_stdout_gets_utf8_whatever_its_encoding(monkeypatch):
     bytes_out = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(bytes_out, "latin-1"))
@@ -95,6 +98,7 @@ def test_stdout_gets_utf8_whatever_its_encoding(monkeypatch):
     assert bytes_out.getvalue() == '{"image": "猫.png"}\n'.encode()
 
 
+@pytest.mark.fault("F32")
 def test_a_closed_stdout_has_no_reader(monkeypatch):
     monkeypatch.setattr(sys, "stdout", None)
     with pytest.raises(BrokenPipeError), appending(None):
@@ -124,6 +128,7 @@ def test_classes_are_of_an_image_a_text_or_both(path):
 
 
 @pytest.mark.parametrize("kept", range(0, len(TOLD) + 1, 3))
+@pytest.mark.fault("F32")
 def test_a_file_of_classes_that_was_cut_keeps_its_whole_lines(path, kept):
     path.write_bytes(TOLD[:kept])
     mend(path, CLASSES)

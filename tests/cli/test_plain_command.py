@@ -31,6 +31,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(ended):
     assert ended(DataError("a.npz: no")) == (2, "", "error: a.npz: no\n")
 
 
+@pytest.mark.fault("F32")
 def test_a_file_that_cannot_be_used_is_one_line_with_path_reason_and_remedy(ended):
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert ended(full) == (
@@ -73,6 +74,7 @@ def test_the_traceback_is_there_for_those_who_ask(monkeypatch):
         assert raised.value is error
 
 
+@pytest.mark.fault("F32")
 def test_ctrl_c_is_one_line_and_130(ended):
     assert ended(KeyboardInterrupt()) == (130, "", "interrupted\n")
 
@@ -82,6 +84,7 @@ def test_an_exit_code_passes_through(ended):
 
 
 @pytest.mark.parametrize("ending", ["pass", "raise SystemExit(0)"])
+@pytest.mark.fault("F32")
 def test_nothing_is_said_where_nobody_reads(ending):
     code = (
         "from mmattn.cli.plain_command import mistakes_in_one_line\n"

@@ -212,6 +212,7 @@ def test_another_models_index_is_refused(retrieve, make_joint, tmp_path, cache):
     assert len(list(cache.iterdir())) == 2
 
 
+@pytest.mark.fault("F32")
 def test_unreadable_images_are_named_left_out_and_tried_again(retrieve, photos):
     good = (photos / "1.png").read_bytes()
     (photos / "1.png").write_bytes(b"spoilt")
@@ -233,6 +234,7 @@ def test_many_unreadable_images_are_not_all_listed(retrieve, photos):
     assert "left out: 10 more\n" in err
 
 
+@pytest.mark.fault("F32")
 def test_ctrl_c_keeps_what_is_done(retrieve, embedded, monkeypatch, cache):
     vectors, batches = ImageEmbedder.vectors, []
 
@@ -252,6 +254,7 @@ def test_ctrl_c_keeps_what_is_done(retrieve, embedded, monkeypatch, cache):
     assert len(list(cache.iterdir())) == 1
 
 
+@pytest.mark.fault("F32")
 def test_images_of_stdin_are_searched(retrieve, monkeypatch):
     with Path("list").open("w+") as file:
         file.write("photos/1.png\nnowhere.png\nphotos/deep/3.png\n")
@@ -326,6 +329,7 @@ def test_lines_of_queries_that_have_images_are_refused(retrieve):
     assert (code, err) == (2, 'error: pairs.jsonl:1: give a "text" alone\n')
 
 
+@pytest.mark.fault("F32")
 def test_where_no_image_can_be_read_there_is_nothing_to_search(retrieve):
     Path("bad.png").write_bytes(b"spoilt")
     code, out, err = retrieve(DOG, "bad.png")
@@ -357,6 +361,7 @@ def test_several_processes_are_refused(retrieve, monkeypatch):
     assert "start it without torchrun" in retrieve(*ASKED)[2]
 
 
+@pytest.mark.fault("F28")
 def test_too_little_memory_is_one_line(retrieve, monkeypatch):
     def full(self, images):
         raise torch.OutOfMemoryError("out of memory")

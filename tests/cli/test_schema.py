@@ -133,3 +133,10 @@ def test_wandb_is_offline_without_a_key_or_where_told_so(
             monkeypatch.setenv(name, value)
     assert schema.wandb_offline() is offline
     assert composed("logger=wandb").logger.wandb.offline is offline
+
+
+@pytest.mark.fault("F29")
+def test_a_user_without_a_home_has_no_key(monkeypatch):
+    monkeypatch.delenv("NETRC", raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # HOME and passwd know nothing
+    assert schema.wandb_offline() is True

@@ -93,6 +93,7 @@ def refused(result):
         (["callbacks.checkpoint.monitor=val/x", "debug=limit"], "could not find the monitored key"),
     ],
 )
+@pytest.mark.fault("F27")
 def test_a_mistake_is_one_line(command, arguments, said):
     small = [] if "data=flickr8k" in arguments else SMALL
     tiny = ["print_config=false", "trainer.limit_train_batches=1", "trainer.limit_val_batches=1"]
@@ -117,8 +118,23 @@ def test_a_list_of_allowed_packages_in_a_file_is_refused(command, tmp_path):
     assert "is not on the list" in refused(asked)
 
 
-@pytest.mark.fault("F21")
+@pytest.mark.fault("F22")
+@pytest.mark.parametrize("where", ["--config-dir={folder}", "hydra.searchpath=[file://{folder}]"])
+def test_a_file_from_anywhere_builds_only_what_is_on_the_list(command, tmp_path, where):
+    folder = tmp_path / "theirs"
+    (folder / "experiment").mkdir(parents=True)
+    marker = tmp_path / "ran"
+    (folder / "experiment" / "evil.yaml").write_text(
+        "# @package _global_\ndata:\n  source:\n    _target_: os.mkdir\n"
+        f"    _args_: [{marker}]\n"
+    )
+    said = refused(command(where.format(folder=folder), "experiment=evil"))
+    assert said.startswith("data.source._target_='os.mkdir' is not on the list")
+    assert not marker.exists()
+
+
 @pytest.mark.parametrize("purpose", ["train=true", "train=false"])
+@pytest.mark.fault("F21")
 def test_a_checkpoint_that_holds_code_is_one_line_and_runs_nothing(command, tmp_path, purpose):
     path = tmp_path / "evil.ckpt"
     torch.save({"state_dict": {}, "x": Touch(tmp_path / "ran")}, path)
@@ -193,6 +209,7 @@ def test_a_typo_and_the_help_do_not_wait_for_torch():
 @pytest.mark.parametrize(
     ("typed", "said"), [("trian", "did you mean train?"), ("zzz", "see mmattn")]
 )
+@pytest.mark.fault("F27")
 def test_a_command_that_is_none(typed, said, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["mmattn", typed])
     with pytest.raises(SystemExit) as stopped:

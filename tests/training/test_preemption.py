@@ -16,7 +16,10 @@ from mmattn.training.step_seed import StepSeed
 from mmattn.training.stop_request import StopRequest
 
 
-pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Trying to infer the `batch_size`:UserWarning"),
+]
 WHOLE = {}  # runs that nobody stops, by their options
 
 
@@ -191,7 +194,7 @@ def stop_one(rank, argument):
                 trainer.fit(task, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
             except SystemExit as stopped:
                 code = stopped.code
-        weights = sum(float(p.double().sum()) for p in task.parameters())
+        weights = sum(float(p.detach().double().sum()) for p in task.parameters())
         return [code, trainer.global_step, weights.hex()]
 
     whole = train(None)
