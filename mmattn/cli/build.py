@@ -23,6 +23,7 @@ from mmattn.data.split_module import SplitDataModule
 from mmattn.errors import ConfigError, UserError
 from mmattn.tasks.task import Task
 from mmattn.training.feature_cache import FeatureCache
+from mmattn.training.preemption import Preemption
 from mmattn.training.resume_point import ResumePoint
 
 log = logging.getLogger(__name__)
@@ -102,8 +103,10 @@ def build_trainer(config: DictConfig) -> L.Trainer:
     if not loggers:
         idle.append(LearningRateMonitor)
     built = chosen(config, "callbacks")
-    # Averaged weights leave last, so that what others draw and measure is of them.
-    built.sort(key=lambda callback: isinstance(callback, WeightAveraging))
+    # A validation that is given up is seen to before others make something of it; averaged weights
+    # leave last, so that what others draw and measure is of them.
+    first, last = Preemption, WeightAveraging
+    built.sort(key=lambda callback: isinstance(callback, last) - isinstance(callback, first))
     kept = [callback for callback in built if not isinstance(callback, tuple(idle))]
     partial = instantiate(detached(config.trainer), _partial_=True, _convert_="all")
     try:

@@ -54,8 +54,9 @@ examples
   mmattn caption photos/ --model RUN --beams 4 --out captions.jsonl --attention maps/
 
 exit codes: 0 done, 1 a failure of the program, 2 a mistake in the input (one line says which,
-and with MMATTN_TRACEBACK=1 also where it was found), 130 stopped by Ctrl-C; caption,
-classify and retrieve have more, see their --help; doctor ends with 1 where it finds a problem
+and with MMATTN_TRACEBACK=1 also where it was found), 130 stopped by Ctrl-C, and train 143
+by SIGTERM and 138 by SIGUSR1, after saving where it was; caption, classify and retrieve have
+more, see their --help; doctor ends with 1 where it finds a problem
 """
 
 

@@ -18,6 +18,7 @@ from mmattn.cli.command_line import flags_first, long_names, sets_key
 from mmattn.cli.hydra_parts import check_hydra_parts
 from mmattn.cli.plain_command import mistakes_in_one_line
 from mmattn.cli.run_lock import other_rank, run_lock
+from mmattn.cli.streams import print_anything
 from mmattn.cli.suggest import explain
 from mmattn.errors import UserError, one_line
 from mmattn.training.orphans import end_with_launcher
@@ -67,6 +68,7 @@ def main() -> None:
     end_with_launcher()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     sys.argv[1:] = long_names(flags_first(sys.argv[1:]))
+    print_anything()
     with mistakes_in_one_line(), REQUEST.installed():
         try:
             train()

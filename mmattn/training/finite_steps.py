@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool
 from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.strategies import DDPStrategy
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 from torch.optim import Optimizer
 
 from mmattn.errors import ConfigError, TrainingError
@@ -140,14 +140,12 @@ class FiniteSteps(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Refuse to save weights that are not finite: an earlier checkpoint is worth more."""
-        parameters = [parameter.detach() for parameter in pl_module.parameters()]
-        if parameters and not torch.nn.utils.get_total_norm(parameters).isfinite():
-            broken = next((n for n, p in pl_module.named_parameters() if not p.isfinite().all()), "")
-            if broken:
-                raise TrainingError(
-                    f"the weights {broken} are not finite after step {trainer.global_step}, so they "
-                    "are not saved: the learning rate is too high, or they were not to begin with"
-                )
+        broken = broken_weights(pl_module)
+        if broken is not None:
+            raise TrainingError(
+                f"the weights {broken} are not finite after step {trainer.global_step}, so they "
+                "are not saved: the learning rate is too high, or they were not to begin with"
+            )
 
     def _settle(self) -> None:
         """Hear what became of the step before, where that was left to a GPU."""
@@ -177,7 +175,9 @@ class FiniteSteps(L.Callback):
         if path is not None:
             roll_back(self._trainer, path)
         if self._trainer.is_global_zero:
-            allowed = f"{self.row} of {self.in_a_row} in a row, {self.found} of {self.in_all} in all"
+            allowed = (
+                f"{self.row} of {self.in_a_row} in a row, {self.found} of {self.in_all} in all"
+            )
             back = "" if path is None else f"; weights and optimiser are those of {path} again"
             log.warning("%s. The step is left out (%s)%s", what, allowed, back)
 
@@ -188,6 +188,15 @@ def not_finite(optimizer: Optimizer) -> Bool[Tensor, ""]:
     gradients = [p.grad for p in parameters if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
     return ~norm.isfinite()
+
+
+def broken_weights(module: nn.Module) -> str | None:
+    """Return the name of the first parameter that is not finite; None where all are."""
+    parameters = dict(module.named_parameters())
+    norm = torch.nn.utils.get_total_norm([p.detach() for p in parameters.values()])
+    if norm.isfinite():  # else one of them is not, or all together are too large to be squared
+        return None
+    return next((name for name, p in parameters.items() if not p.isfinite().all()), None)
 
 
 def on_its_way(window: Window, bad: Bool[Tensor, ""]) -> Pending:

@@ -35,8 +35,8 @@ def _of_device(error: RuntimeError, data: SplitDataModule, accumulated: int) -> 
         smaller = size // smallest_factor(size)
         steps = accumulated * (size // smaller)
         advice = (
-            f"data.loader.batch_size={smaller} trainer.accumulate_grad_batches={steps} in a new run "
-            f"learn from {size * accumulated} examples of a rank in each step as before"
+            f"data.loader.batch_size={smaller} trainer.accumulate_grad_batches={steps} in a new "
+            f"run learn from {size * accumulated} examples of a rank in each step as before"
         )
     else:
         advice = "choose smaller images or a smaller model"

@@ -1,4 +1,4 @@
-"""A run that is asked to stop saves where it is and ends, so that it can be gone on from exactly."""
+"""A run that is asked to stop saves where it is and ends, and can be gone on from exactly."""
 
 import logging
 import signal
@@ -74,7 +74,7 @@ class Preemption(L.Callback):
         batch: object,
         batch_idx: int,
     ) -> None:
-        """Ask the other ranks, and let Lightning end the iteration, with its logging, before it stops.
+        """Ask the other ranks, and let Lightning end the iteration and log it before a stop.
 
         Gradients that are being accumulated are in no checkpoint, so it must be the end of a step.
         The last batch of an epoch is left to the next epoch's first, or to the end of training.

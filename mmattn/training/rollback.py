@@ -9,7 +9,7 @@ from mmattn.errors import TrainingError
 
 
 def last_checkpoint(trainer: L.Trainer) -> Path | None:
-    """Return the newest checkpoint that this run wrote or went on from; None where there is none."""
+    """Return the newest checkpoint that this run wrote or began with; None where there is none."""
     paths = [Path(trainer.ckpt_path)] if trainer.ckpt_path else []
     for callback in getattr(trainer, "callbacks"):  # noqa: B009 - Lightning does not declare it
         if isinstance(callback, ModelCheckpoint):
@@ -25,7 +25,7 @@ def roll_back(trainer: L.Trainer, path: Path) -> None:
     since the checkpoint, the bad one among them, are not seen again. Every rank calls it.
 
     Raises:
-        TrainingError: where the file is of another strategy and cannot be read in the middle of training.
+        TrainingError: where the checkpoint holds weights alone.
     """
     strategy, module = trainer.strategy, trainer.lightning_module
     wait = getattr(strategy.checkpoint_io, "wait", None)
@@ -33,7 +33,9 @@ def roll_back(trainer: L.Trainer, path: Path) -> None:
         wait()
     checkpoint = strategy.load_checkpoint(path, weights_only=True)
     if not isinstance(checkpoint.get("optimizer_states"), list):
-        raise TrainingError(f"{path} holds no optimiser state: callbacks.finite.policy=skip instead")
+        raise TrainingError(
+            f"{path} holds no optimiser state: callbacks.finite.policy=skip instead"
+        )
     rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in trainer.optimizers]
     strategy.load_model_state_dict(checkpoint, strict=True)
     strategy.load_optimizer_state_dict(checkpoint)

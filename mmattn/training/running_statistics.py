@@ -19,7 +19,9 @@ class RunningStatistics:
         self.buffers: list[Tensor] = []
         for module in modules:
             if isinstance(module, _NormBase):
-                self.buffers += [buffer for buffer in module.buffers() if buffer.is_floating_point()]
+                self.buffers += [
+                    buffer for buffer in module.buffers() if buffer.is_floating_point()
+                ]
         self._kept = [buffer.clone() for buffer in self.buffers]
 
     @torch.no_grad()
@@ -30,6 +32,6 @@ class RunningStatistics:
 
     @torch.no_grad()
     def give_back(self, bad: Bool[Tensor, ""]) -> None:
-        """Make them what they were, where `bad` is true: decided where they are, without waiting."""
+        """Make them what they were where `bad` is true; nobody waits for a GPU to tell."""
         for kept, buffer in zip(self._kept, self.buffers, strict=True):
             buffer.copy_(torch.where(bad, kept, buffer))

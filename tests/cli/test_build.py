@@ -12,6 +12,7 @@ from mmattn.cli.run import callbacks
 from mmattn.errors import ConfigError, UserError
 from mmattn.training.attention_logger import AttentionLogger
 from mmattn.training.head_statistics import HeadStatisticsLogger
+from mmattn.training.preemption import Preemption
 
 
 def names(callbacks):
@@ -88,5 +89,6 @@ def test_wandb_is_not_told_what_it_warns_of(composed, monkeypatch):
 def test_averaged_weights_leave_after_what_looks_at_them(composed, order):
     trainer = build_trainer(composed("trainer.accelerator=cpu", f"callbacks={order}"))
     order = [type(callback) for callback in callbacks(trainer)]
+    assert order[0] is Preemption
     assert order.index(EMAWeightAveraging) > order.index(AttentionLogger)
     assert order.index(EMAWeightAveraging) > order.index(HeadStatisticsLogger)

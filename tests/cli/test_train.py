@@ -125,8 +125,7 @@ def test_a_file_from_anywhere_builds_only_what_is_on_the_list(command, tmp_path,
     (folder / "experiment").mkdir(parents=True)
     marker = tmp_path / "ran"
     (folder / "experiment" / "evil.yaml").write_text(
-        "# @package _global_\ndata:\n  source:\n    _target_: os.mkdir\n"
-        f"    _args_: [{marker}]\n"
+        f"# @package _global_\ndata:\n  source:\n    _target_: os.mkdir\n    _args_: [{marker}]\n"
     )
     said = refused(command(where.format(folder=folder), "experiment=evil"))
     assert said.startswith("data.source._target_='os.mkdir' is not on the list")

@@ -35,8 +35,13 @@ def test_a_full_gpu_is_one_line_with_what_keeps_the_step_and_checkpoints_stay(
     with pytest.raises(ConfigError) as caught:
         run.fit(trainer, task, data, None)
     said = str(caught.value)
-    assert said.startswith("CUDA out of memory (data.loader.batch_size=4, images of 16x16 pixels): ")
-    assert "data.loader.batch_size=2 trainer.accumulate_grad_batches=6 in a new run learn from 12" in said
+    assert said.startswith(
+        "CUDA out of memory (data.loader.batch_size=4, images of 16x16 pixels): "
+    )
+    assert (
+        "data.loader.batch_size=2 trainer.accumulate_grad_batches=6 in a new run learn from 12"
+        in said
+    )
     assert "halve data.loader.eval_batch_size=5 and go on" in said
     assert "\n" not in said
     check_checkpoint(task, tmp_path / "one.ckpt", data)

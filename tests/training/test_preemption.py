@@ -1,4 +1,4 @@
-"""Signals in every phase of training, in this process: where it stops, and that it goes on exactly."""
+"""Signals in every phase of training, in this process: it stops there, and goes on exactly."""
 
 import os
 import signal
@@ -14,7 +14,6 @@ from mmattn.training.checkpoints import read_checkpoint
 from mmattn.training.preemption import Preemption
 from mmattn.training.step_seed import StepSeed
 from mmattn.training.stop_request import StopRequest
-
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists:UserWarning"),
@@ -175,7 +174,10 @@ def test_before_training_there_is_nothing_to_save(run):
     assert not path.exists()
 
 
-RANKS = {"in training": ("on_train_batch_start", 2), "in validation": ("on_validation_batch_start", 1)}
+RANKS = {
+    "in training": ("on_train_batch_start", 2),
+    "in validation": ("on_validation_batch_start", 1),
+}
 
 
 def stop_one(rank, argument):
