@@ -83,7 +83,8 @@ class FiniteSteps(L.Callback):
         """Remember which examples the step is about to learn from."""
         if not self._window.keys:
             self._statistics.keep()
-        self._window.keys += [str(key) for key in getattr(batch, "keys", (f"batch {batch_idx}",))]
+        keys = getattr(batch, "keys", None)  # a method of those that are dictionaries
+        self._window.keys += keys if isinstance(keys, tuple) else (f"batch {batch_idx}",)
 
     def on_before_backward(
         self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor

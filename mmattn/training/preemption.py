@@ -48,10 +48,9 @@ class Preemption(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Take Lightning's own handling of signals out of the way."""
-        if stage == "fit":
-            setattr(trainer, "_signal_connector", _Signals(trainer, self))  # noqa: B010
-            # A broadcast and a wait for it in every step, to hear of a signal to rank 0.
-            setattr(trainer.fit_loop.epoch_loop, "_broadcast_sigterm_tensor", _nothing)  # noqa: B010
+        setattr(trainer, "_signal_connector", _Signals(trainer, self))  # noqa: B010
+        # A broadcast and a wait for it in every step, to hear of a signal to rank 0.
+        setattr(trainer.fit_loop.epoch_loop, "_broadcast_sigterm_tensor", _nothing)  # noqa: B010
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """From here on a signal is seen to at the next step."""
@@ -121,14 +120,14 @@ class Preemption(L.Callback):
         """Stop where the signal came with the last step; else signals end the program again."""
         if self.agreement.at_once():
             raise Stopped(self._signal())
-        self.request.deferred = False
+        self.request.deferred = self._between = False
         self.request.check()
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
         """Save where training stopped because of a signal."""
-        if not (self.request.deferred and isinstance(exception, SIGTERMException | Stopped)):
+        if not self.request.deferred or not isinstance(exception, SIGTERMException | Stopped):
             self.request.deferred = False
             return
         self._save(trainer, pl_module)

@@ -167,6 +167,12 @@ def test_the_exit_code_is_that_of_the_signal(run, number, monkeypatch, caplog):
     assert not calls  # only where it is switched on
 
 
+def test_what_is_taken_from_lightning_is_still_there(make_trainer):
+    trainer = make_trainer()
+    assert trainer.received_sigterm == trainer._signal_connector.received_sigterm
+    assert callable(trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor)
+
+
 @pytest.mark.fault("F8")
 def test_before_training_there_is_nothing_to_save(run):
     code, _, _, path = run("cut", Signals("on_fit_start", 1), **SHORT)
