@@ -18,7 +18,7 @@ from mmattn.tasks.classification import PRIMARY
 log = logging.getLogger(__name__)
 WITHHELD = {"image_only": "text", "text_only": "image"}
 # The callbacks that change what is learnt; the others write, and a control has no folder.
-LEARNING = ("step_seed", "freeze", "ema")
+LEARNING = ("step_seed", "finite", "freeze", "ema")
 
 SHARES = ("accuracy", "vqa_accuracy")  # the scores that chance has a say in
 

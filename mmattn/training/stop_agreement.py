@@ -3,6 +3,7 @@
 import time
 from contextlib import suppress
 from datetime import timedelta
+from itertools import count
 
 import torch
 from torch import Tensor, distributed
@@ -11,6 +12,7 @@ from mmattn.training.stop_request import StopRequest
 
 INTERVAL = 0.5  # seconds between two questions, about
 LEAVING = timedelta(seconds=60)  # how long the others wait for rank 0 at the end
+MADE = count()  # agreements of this process; ranks make them in the same order
 
 
 class StopAgreement:
@@ -39,6 +41,7 @@ class StopAgreement:
         self._asked_at = 0
         self._pending: tuple[distributed.Work, Tensor] | None = None
         self._told = False
+        self._word = f"stop-{next(MADE)}"  # one that no training before this one has left
         self._store = None
         if not self.alone:
             self._group = distributed.new_group(backend="gloo")
@@ -77,7 +80,7 @@ class StopAgreement:
         if self._store is None or now - self._looked < INTERVAL:
             return False
         self._looked = now
-        return self._store.check(["stop"])
+        return self._store.check([self._word])
 
     def _ask(self) -> None:
         now = time.monotonic()
@@ -107,7 +110,7 @@ class StopAgreement:
     def _tell(self) -> None:
         if self._store is not None and not self._told:
             self._told = True
-            self._store.set("stop", "1")
+            self._store.set(self._word, "1")
 
 
 def run_store() -> distributed.Store:
