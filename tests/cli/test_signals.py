@@ -19,6 +19,7 @@ TINY = [
     *("trainer.accelerator=cpu", "trainer.log_every_n_steps=1", "trainer.max_epochs=-1"),
     *("trainer.max_steps=2000", "trainer.check_val_every_n_epoch=100"),
     *("callbacks.attention=null", "callbacks.grounding=null", "callbacks.heads=null"),
+    "++logger.csv.flush_logs_every_n_steps=1",
 ]
 LIMIT = 500  # seconds for whatever a run is waited for
 
