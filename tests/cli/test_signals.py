@@ -109,7 +109,7 @@ def here(tmp_path):
 @pytest.mark.fault("F8")
 @pytest.mark.fault("F30")
 def test_ctrl_c_while_workers_read_and_a_requeue_after_going_on(start, tmp_path):
-    first = start(here(tmp_path), "data.loader.num_workers=2").until_step(3)
+    first = start(here(tmp_path), "++data.loader.num_workers=2").until_step(3)
     code, said = start(here(tmp_path)).end()  # beside it
     assert code == 2
     assert f"is in use by process {first.process.pid} on " in said
