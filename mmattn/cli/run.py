@@ -37,8 +37,7 @@ from mmattn.training.launcher import end_together
 from mmattn.training.logger_guard import guarded_loggers
 from mmattn.training.memory import lack_of_memory
 from mmattn.training.results import write_results
-from mmattn.training.stop_agreement import let_rank_0_finish
-from mmattn.training.stop_request import REQUEST
+from mmattn.training.stop_agreement import rank_0_leaves_first
 from mmattn.training.throughput import Throughput
 
 log = logging.getLogger(__name__)
@@ -65,12 +64,7 @@ def run(config: DictConfig, folder: Path) -> float | None:
     with one_job():
         join_processes(folder, checkpoint)
         quiet_other_ranks()
-        try:
-            return train_and_test(config, folder, checkpoint)
-        except SystemExit:
-            if REQUEST.deferred:  # all ranks stopped at the same step
-                let_rank_0_finish()
-            raise
+        return train_and_test(config, folder, checkpoint)
 
 
 def train_and_test(config: DictConfig, folder: Path, checkpoint: Path | None) -> float | None:
@@ -96,7 +90,8 @@ def train_and_test(config: DictConfig, folder: Path, checkpoint: Path | None) ->
 
     metrics: dict[str, Any] = {}
     keeps = config.train and not config.trainer.fast_dev_run  # what it learns
-    with end_together(trainer.strategy.launcher), logged(trainer, config, model):
+    together = end_together(trainer.strategy.launcher)
+    with together, rank_0_leaves_first(), logged(trainer, config, model):
         if config.feature_cache is not None:
             use_feature_cache(config, data, model, trainer)
         if config.train:

@@ -175,6 +175,11 @@ class Preemption(L.Callback):
             if isinstance(callback, ModelCheckpoint) and callback.save_last:
                 callback.last_model_path = str(self.path)  # else it would take another name
         self._saving = True
+        keepers = (getattr(callback, "save_now", None) for callback in callbacks(trainer))
+        save_now = next(filter(callable, keepers), None)
+        if save_now is not None:  # one that keeps an account of what it writes, and waits for it
+            save_now(trainer)
+            return
         trainer.save_checkpoint(self.path, weights_only=False)
         wait = getattr(trainer.strategy.checkpoint_io, "wait", None)
         if callable(wait):  # of one that writes in the background

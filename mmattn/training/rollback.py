@@ -9,13 +9,20 @@ from mmattn.errors import TrainingError
 
 
 def last_checkpoint(trainer: L.Trainer) -> Path | None:
-    """Return the newest checkpoint that this run wrote or began with; None where there is none."""
+    """Return the newest checkpoint that this run wrote or began with; None where there is none.
+
+    Every rank calls it, and gets what rank 0 found, once that is whole.
+    """
+    wait = getattr(trainer.strategy.checkpoint_io, "wait", None)
+    if callable(wait):  # of one that writes in the background
+        wait()
     paths = [Path(trainer.ckpt_path)] if trainer.ckpt_path else []
     for callback in getattr(trainer, "callbacks"):  # noqa: B009 - Lightning does not declare it
         if isinstance(callback, ModelCheckpoint):
             paths += [Path(callback.last_model_path), Path(callback.best_model_path)]
     found = [path for path in paths if path.is_file()]
-    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+    newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
+    return trainer.strategy.broadcast(newest)
 
 
 def roll_back(trainer: L.Trainer, path: Path) -> None:
@@ -28,9 +35,6 @@ def roll_back(trainer: L.Trainer, path: Path) -> None:
         TrainingError: where the checkpoint holds weights alone.
     """
     strategy, module = trainer.strategy, trainer.lightning_module
-    wait = getattr(strategy.checkpoint_io, "wait", None)
-    if callable(wait):  # it may still be written
-        wait()
     checkpoint = strategy.load_checkpoint(path, weights_only=True)
     if not isinstance(checkpoint.get("optimizer_states"), list):
         raise TrainingError(

@@ -1,14 +1,15 @@
 """All ranks stop at the same step, whichever of them was asked to."""
 
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from itertools import count
 
 import torch
 from torch import Tensor, distributed
 
-from mmattn.training.stop_request import StopRequest
+from mmattn.training.stop_request import REQUEST, StopRequest
 
 INTERVAL = 0.5  # seconds between two questions, about
 LEAVING = timedelta(seconds=60)  # how long the others wait for rank 0 at the end
@@ -119,16 +120,20 @@ def run_store() -> distributed.Store:
     return distributed.PrefixStore("mmattn", default)
 
 
-def let_rank_0_finish() -> None:
-    """Wait, in every other rank, until rank 0 has closed the run; in rank 0 tell them of it.
+@contextmanager
+def rank_0_leaves_first() -> Iterator[None]:
+    """Where all ranks stop in this block, let rank 0 leave it before the others.
 
     Whoever started the processes ends all of them when one has ended, and rank 0 may still be
     handing its last figures to a logger. Where it is gone already there is nothing to wait for.
     """
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return
-    with suppress(RuntimeError):  # also what a closed connection and a time-out are
-        if distributed.get_rank() == 0:
-            run_store().set("closed", "1")
-        else:
-            run_store().wait(["closed"], LEAVING)
+    try:
+        yield
+    except SystemExit:
+        if REQUEST.deferred and distributed.is_available() and distributed.is_initialized():
+            with suppress(RuntimeError):  # also what a closed connection and a time-out are
+                if distributed.get_rank() == 0:
+                    run_store().set("closed", "1")
+                else:
+                    run_store().wait(["closed"], LEAVING)
+        raise

@@ -167,6 +167,20 @@ def test_the_exit_code_is_that_of_the_signal(run, number, monkeypatch, caplog):
     assert not calls  # only where it is switched on
 
 
+@pytest.mark.fault("F8")
+def test_a_callback_that_can_save_at_once_is_left_to_do_it(run):
+    class Keeper(L.Callback):
+        saved = 0
+
+        def save_now(self, trainer):
+            self.saved = trainer.global_step
+
+    keeper, stop = Keeper(), Signals("on_train_batch_end", 1)
+    code, _, _, path = run("cut", keeper, stop, limit_train_batches=2, limit_val_batches=0)
+    assert (code, keeper.saved) == (143, 1)
+    assert not path.exists()
+
+
 def test_what_is_taken_from_lightning_is_still_there(make_trainer):
     trainer = make_trainer()
     assert trainer.received_sigterm == trainer._signal_connector.received_sigterm
