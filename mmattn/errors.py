@@ -1,5 +1,7 @@
 """The errors that are the user's to mend: each says what, where and the remedy; the CLI exits 2."""
 
+from collections.abc import Sequence
+
 
 class UserError(ValueError):
     """Something in the user's input is wrong. The message is all the user needs to see."""
@@ -12,7 +14,15 @@ class ConfigError(UserError):
 
 
 class DataError(UserError):
-    """A data file, folder, image or caption is wrong."""
+    """A data file, folder, image or caption is wrong.
+
+    `problems` names each of several things that are wrong, also those for which the message has no
+    room; it is empty where the message is about one thing.
+    """
+
+    def __init__(self, message: str, problems: Sequence[str] = ()):
+        super().__init__(message)
+        self.problems = tuple(problems)
 
 
 class CheckpointError(UserError):

@@ -14,6 +14,8 @@ COMMANDS = {
     "caption": "mmattn.cli.caption",
     "classify": "mmattn.cli.classify",
     "retrieve": "mmattn.cli.retrieve",
+    "data": "mmattn.cli.data",
+    "pack": "mmattn.cli.pack",
     "import": "mmattn.cli.import_model",
     "export": "mmattn.cli.export_model",
     "view": "mmattn.cli.view",
@@ -35,6 +37,10 @@ HELP = """mmattn: train models that see and read, and look at what they attend t
                                    which of these labels fits every image, by a joint model
   mmattn retrieve "a dog on a beach" IMAGES --model RUN
                                    the images that fit a text best, by a joint model
+  mmattn data check [KEY=VALUE ...]
+                                   every problem of a data set at once
+  mmattn pack [KEY=VALUE ...] --out FOLDER
+                                   captioned images as tar shards with an index
   mmattn import SOURCE DEST        a captioner of Hugging Face or open_clip, or a run of ours, as a
                                    model folder
   mmattn export MODEL DEST --to huggingface|onnx

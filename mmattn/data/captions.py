@@ -16,21 +16,26 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 class Problems:
     """What is wrong with one text file, gathered line by line and told in one `DataError`.
 
-    Only the first ten are kept, so that a file of another kind costs no memory; all are counted.
+    The message shows the first ten, the error's `problems` are the first 10,000, so that a file of
+    another kind costs no memory; all are counted.
     """
 
-    shown = 10
+    shown, kept = 10, 10_000
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path | str):
         self.path = path
         self.count = 0
         self._first: list[str] = []
 
     def add(self, line: int | str, what: str) -> None:
         """Note that a line, counted from 1, or an entry such as "questions[17]" is wrong."""
+        self.note(f"{self.path}:{line}: {what}")
+
+    def note(self, problem: str) -> None:
+        """Note a problem that names its place itself."""
         self.count += 1
-        if self.count <= self.shown:
-            self._first.append(f"  {self.path}:{line}: {what}")
+        if self.count <= self.kept:
+            self._first.append(problem)
 
     def raise_if_any(self, remedy: str) -> None:
         """Raise `DataError` with the count, the first problems and the remedy, if there are any."""
@@ -39,7 +44,8 @@ class Problems:
         head = f"{self.path} has {self.count:,} problem{'s' if self.count > 1 else ''}:"
         more = self.count - self.shown
         tail = [f"  and {more:,} more"] if more > 0 else []
-        raise DataError("\n".join([head, *self._first, *tail, remedy]))
+        lines = [f"  {line}" for line in self._first[: self.shown]]
+        raise DataError("\n".join([head, *lines, *tail, remedy]), self._first)
 
 
 def read_lines(path: str | Path, encoding: str = "utf-8") -> list[str]:

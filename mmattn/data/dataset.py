@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor
@@ -51,6 +51,12 @@ class Splits:
     val: CaptionDataset
     test: Mapping[str, CaptionDataset]
     notes: tuple[str, ...] = field(default=())
+
+
+def by_split(splits: Any) -> dict[str, Any]:
+    """Return "train", "val", and "test" or "test/NAME" -> set, of what any source hands over."""
+    tests = {f"test/{name}" if name else "test": each for name, each in splits.test.items()}
+    return {"train": splits.train, "val": splits.val, **tests}
 
 
 @runtime_checkable

@@ -17,6 +17,7 @@ from mmattn.data.captions import Problems, clean_caption, excerpt, read_lines
 from mmattn.data.dataset import Splits
 from mmattn.data.findings import identical_files, some
 from mmattn.data.images import check_images, inside, read_image
+from mmattn.data.problems import Gathered
 from mmattn.errors import ConfigError, DataError
 
 TOKEN_FILE = "Flickr8k.token.txt"
@@ -109,26 +110,43 @@ class Flickr8k:
                 f"{self.root} cannot be read: {error}. Check names and rights."
             ) from error
         notes: list[str] = []
-        captions = _read_captions(
-            self.root / self.token_file, self.encoding, self.lower_case, notes
-        )
+        gathered = Gathered()
+        captions = self._captions(gathered, notes)
         lists = {
-            split: _read_list(self.root / file, self.encoding, notes)
-            for split, file in self.split_files.items()
+            split: self._list(file, gathered, notes) for split, file in self.split_files.items()
         }
-        self._check_one_split(lists)
-        self._check_files(lists, files, folder)
+        self._check_one_split(lists, gathered)
+        self._check_files(lists, files, folder, gathered)
         notes += _left_out(captions, lists, files)
-        chosen = {split: [n for n in names if captions.get(n)] for split, names in lists.items()}
-        self._check_not_empty(chosen)
-        paths = {name: inside(folder, name) for names in chosen.values() for name in names}
-        check_images(paths.values())
+        chosen = {
+            split: [n for n in names if captions.get(n) and n in files]
+            for split, names in lists.items()
+        }
+        if not gathered:
+            self._check_not_empty(chosen)
+        paths = _paths(folder, chosen, gathered)
         notes += identical_files(paths, {name: split for split in chosen for name in chosen[split]})
         sets = {
             split: Photos(folder, tuple(names), tuple(tuple(captions[n]) for n in names))
             for split, names in chosen.items()
         }
-        return Splits(sets["train"], sets["val"], {"": sets["test"]}, tuple(notes))
+        splits = Splits(sets["train"], sets["val"], {"": sets["test"]}, tuple(notes))
+        gathered.raise_if_any(splits)
+        return splits
+
+    def _captions(self, gathered: Gathered, notes: list[str]) -> dict[str, list[str]]:
+        """Return photo name -> captions, as far as the file can be read."""
+        captions: dict[str, list[str]] = {}
+        with gathered.step():
+            path = self.root / self.token_file
+            _read_captions(captions, path, self.encoding, self.lower_case, notes)
+        return captions
+
+    def _list(self, file: str, gathered: Gathered, notes: list[str]) -> dict[str, int]:
+        """Return photo name -> line number; nothing where the file cannot be read."""
+        with gathered.step():
+            return _read_list(self.root / file, self.encoding, notes)
+        return {}
 
     def _find_files(self) -> Path:
         """Return the image folder, or raise one `DataError` naming everything that is missing."""
@@ -161,29 +179,37 @@ class Flickr8k:
         folders = [self.root / name for name in names if (self.root / name).is_dir()]
         return [f for i, f in enumerate(folders) if not any(map(f.samefile, folders[:i]))]
 
-    def _check_one_split(self, lists: Mapping[str, dict[str, int]]) -> None:
-        """Raise `DataError` if a photo is in two lists."""
+    def _check_one_split(self, lists: Mapping[str, dict[str, int]], gathered: Gathered) -> None:
+        """Gather the photos that are in two lists."""
         for first, second in combinations(lists, 2):
             problems = Problems(self.root / self.split_files[second])
             for name, line in lists[second].items():
                 if name in lists[first]:
                     other = f"{self.split_files[first]}:{lists[first][name]}"
                     problems.add(line, f"{excerpt(name)} is also in split {first} ({other})")
-            problems.raise_if_any("A photo belongs to one split: delete it from the other list.")
+            with gathered.step():
+                problems.raise_if_any(
+                    "A photo belongs to one split: delete it from the other list."
+                )
 
     def _check_files(
-        self, lists: Mapping[str, dict[str, int]], files: Collection[str], folder: Path
+        self,
+        lists: Mapping[str, dict[str, int]],
+        files: Collection[str],
+        folder: Path,
+        gathered: Gathered,
     ) -> None:
-        """Raise `DataError` if a listed photo has no file in `folder`."""
+        """Gather the listed photos that have no file in `folder`."""
         for split, names in lists.items():
             problems = Problems(self.root / self.split_files[split])
             for name, line in names.items():
                 if name not in files:
                     problems.add(line, f"{excerpt(name)} is no file in {folder.name}")
-            problems.raise_if_any(
-                f"Files in {folder}: {some(sorted(files))}. Unpack the photos again, set "
-                f"image_folder, or delete these lines."
-            )
+            with gathered.step():
+                problems.raise_if_any(
+                    f"Files in {folder}: {some(sorted(files))}. Unpack the photos again, set "
+                    f"image_folder, or delete these lines."
+                )
 
     def _check_not_empty(self, chosen: Mapping[str, list[str]]) -> None:
         """Raise `DataError` if a split has no captioned photo."""
@@ -195,12 +221,31 @@ class Flickr8k:
                 )
 
 
+def _paths(folder: Path, chosen: Mapping[str, list[str]], gathered: Gathered) -> dict[str, Path]:
+    """Return photo name -> file of those that are images and lie in the folder."""
+    paths: dict[str, Path] = {}
+    problems = Problems(folder)
+    for name in (name for names in chosen.values() for name in names):
+        try:
+            paths[name] = inside(folder, name)
+        except DataError as error:
+            problems.note(str(error))
+    with gathered.step():
+        problems.raise_if_any("Put the photos themselves into the folder.")
+    with gathered.step():
+        check_images(paths.values())
+    return paths
+
+
 def _read_captions(
-    path: Path, encoding: str, lower_case: bool, notes: list[str]
-) -> dict[str, list[str]]:
-    """Return photo name -> captions; a photo whose captions are all empty keeps an empty list."""
+    captions: dict[str, list[str]],
+    path: Path,
+    encoding: str,
+    lower_case: bool,
+    notes: list[str],
+) -> None:
+    """Fill photo name -> captions; a photo whose captions are all empty keeps an empty list."""
     problems = Problems(path)
-    captions: dict[str, list[str]] = {}
     seen: dict[str, int] = {}
     empty: list[str] = []
     for number, line in enumerate(read_lines(path, encoding), start=1):
@@ -218,10 +263,9 @@ def _read_captions(
             empty.append(f"line {number}")
         else:
             kept.append(caption)
-    problems.raise_if_any("Each line must read NAME#NUMBER, a tab, and the caption.")
     if empty:
         notes.append(f"{path.name}: empty captions, left out: {some(empty)}")
-    return captions
+    problems.raise_if_any("Each line must read NAME#NUMBER, a tab, and the caption.")
 
 
 def _fault(line: str, tag: str, seen: Mapping[str, int]) -> str | None:

@@ -5,6 +5,7 @@ import stat
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import BITSPERSAMPLE
 from torch import Tensor
 
+from mmattn.data.findings import listing
 from mmattn.errors import DataError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
@@ -20,7 +22,6 @@ MAX_PIXELS = 50_000_000
 # The widest pixel of these formats is RGBA with 16 bits a channel, uncompressed: 8 bytes.
 MAX_BYTES = 8 * MAX_PIXELS
 
-_SHOWN = 10
 _PILLOW = r"PIL\.(Image|ImageFile|\w+ImagePlugin)$"
 _PILLOW_IS_QUIET = ("ignore", None, Warning, re.compile(_PILLOW), 0)
 _UPRIGHT = {
@@ -64,6 +65,45 @@ def read_image(
         return _upright(image, str(path))
 
 
+def decode_image(
+    data: bytes, name: str, draft_size: int | None = None, *, max_pixels: int = MAX_PIXELS
+) -> Tensor:
+    """Return what `read_image` returns of a file that holds `data`; messages call it `name`.
+
+    Raises `DataError` as `read_image` does.
+    """
+    with _identified(_nonempty(data, name), name, max_pixels) as image:
+        if draft_size is not None:
+            image.draft("RGB", (draft_size, draft_size))
+        image.load()
+        return _upright(image, name)
+
+
+def image_bytes(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
+    """Return the bytes of an image file. Raises `DataError` where it is none of allowed size."""
+    _check_file(path, max_bytes)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}. Check its rights.") from error
+
+
+def image_header(
+    source: Path | bytes, name: str, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
+) -> tuple[str, int, int]:
+    """Return (format, height, width) as the header of a file, or of its bytes, tells them.
+
+    The format is one of `FORMATS`; the size is that before any turn. Raises `DataError` as
+    `read_image` does.
+    """
+    if isinstance(source, bytes):
+        opened = _identified(_nonempty(source, name), name, max_pixels)
+    else:
+        opened = _opened(source, max_pixels, max_bytes)
+    with opened as image:
+        return str(image.format), image.height, image.width
+
+
 def rgb_tensor(image: Image.Image, name: str = "the image") -> Tensor:
     """Return a PIL image as `read_image` returns a file.
 
@@ -98,12 +138,10 @@ def check_images(
     A damaged body is found only by decoding it, which `read_image` does later. About 0.1 ms a file.
     """
     faults = [image_fault(path, max_pixels=max_pixels, max_bytes=max_bytes) for path in paths]
-    checked, problems = len(faults), [f"  {fault}" for fault in faults if fault]
+    checked, problems = len(faults), [fault for fault in faults if fault]
     if problems:
-        more = len(problems) - _SHOWN
-        tail = [f"  and {more:,} more"] if more > 0 else []
-        shown = "\n".join(problems[:_SHOWN] + tail)
-        raise DataError(f"{len(problems):,} of {checked:,} images cannot be used:\n{shown}")
+        head = f"{len(problems):,} of {checked:,} images cannot be used:"
+        raise DataError(f"{head}\n{listing(problems)}", problems)
 
 
 def image_fault(
@@ -124,7 +162,7 @@ def inside(root: str | Path, name: str) -> Path:
     a backslash, a NUL, a `..` component, or a link whose target lies outside `root`. The same names
     are refused on every system, so that a data set accepted here is accepted elsewhere.
     """
-    fault = _fault(name)
+    fault = name_fault(name)
     path = Path(root) / name
     if fault is None and _leaves(Path(root), path):
         fault = "is a symbolic link, or passes through one, that leaves the folder"
@@ -136,7 +174,7 @@ def inside(root: str | Path, name: str) -> Path:
     )
 
 
-def _fault(name: str) -> str | None:
+def name_fault(name: str) -> str | None:
     """Return what makes the text of `name` unsafe as a relative path, or None."""
     if not PurePosixPath(name).parts:
         return "names no file"
@@ -169,28 +207,42 @@ def _leaves(root: Path, path: Path) -> bool:
 def _opened(path: Path, max_pixels: int, max_bytes: int) -> Iterator[Image.Image]:
     """Open `path` with its header read and its limits checked; every failure is a `DataError`."""
     _check_file(path, max_bytes)
+    with _identified(path, str(path), max_pixels) as image:
+        yield image
+
+
+@contextmanager
+def _identified(source: Path | BytesIO, name: str, max_pixels: int) -> Iterator[Image.Image]:
+    """Read the header of a picture called `name`; every failure until the end is a `DataError`."""
     _quiet_pillow()
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            _check_size(path, image, max_pixels)
+        with Image.open(source, formats=FORMATS) as image:
+            _check_size(name, image, max_pixels)
             yield image
     except DataError:
         raise
     except UnidentifiedImageError:
-        raise DataError(_unknown(path)) from None
+        raise DataError(_unknown(source, name)) from None
     except PermissionError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}. Check its rights.") from error
+        raise DataError(f"{name} cannot be read: {error.strerror}. Check its rights.") from error
     except Image.DecompressionBombError as error:
         raise DataError(
-            f"{path} is too large: {error}; the limit here is {max_pixels:,} pixels. "
+            f"{name} is too large: {error}; the limit here is {max_pixels:,} pixels. "
             f"Make the picture smaller or leave it out."
         ) from error
     # Hostile bytes make Pillow's decoders raise almost any type, from struct.error to MemoryError.
     except Exception as error:
         raise DataError(
-            f"{path} cannot be decoded: {error or type(error).__name__}. The file is damaged or "
+            f"{name} cannot be decoded: {error or type(error).__name__}. The file is damaged or "
             f"cut short: copy or download it again, or leave it out."
         ) from error
+
+
+def _nonempty(data: bytes, name: str) -> BytesIO:
+    """Return the bytes to read from. Raises `DataError` where there is none."""
+    if not data:
+        raise DataError(f"{name} is empty (0 bytes). Copy or download it again, or leave it out.")
+    return BytesIO(data)
 
 
 def _check_file(path: Path, max_bytes: int) -> None:
@@ -211,22 +263,25 @@ def _check_file(path: Path, max_bytes: int) -> None:
         )
 
 
-def _check_size(path: Path, image: Image.Image, max_pixels: int) -> None:
+def _check_size(name: str, image: Image.Image, max_pixels: int) -> None:
     """Raise `DataError` if the header promises more pixels than allowed."""
     width, height = image.size
     if width * height > max_pixels:
         raise DataError(
-            f"{path} has {width:,} x {height:,} = {width * height:,} pixels; the limit is "
+            f"{name} has {width:,} x {height:,} = {width * height:,} pixels; the limit is "
             f"{max_pixels:,}. Make the picture smaller or leave it out."
         )
 
 
-def _unknown(path: Path) -> str:
+def _unknown(source: Path | BytesIO, name: str) -> str:
     """Say what a file that is no image begins with: often a web page saved under its name."""
-    with path.open("rb") as file:
-        head = file.read(24)
+    if isinstance(source, BytesIO):
+        head = source.getvalue()[:24]
+    else:
+        with source.open("rb") as file:
+            head = file.read(24)
     return (
-        f"{path} is not an image, or its header is damaged: it begins with {head!r}. Formats read: "
+        f"{name} is not an image, or its header is damaged: it begins with {head!r}. Formats read: "
         f"{', '.join(FORMATS)}. Download it again, convert it, or leave it out."
     )
 

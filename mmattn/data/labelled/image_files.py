@@ -66,4 +66,4 @@ def _told(place: str, fault: str) -> str:
 def _raise_if_any(told: Sequence[str], checked: int, remedy: str) -> None:
     if told:
         head = f"{len(told):,} of {checked:,} images cannot be used:"
-        raise DataError("\n".join([head, listing(told), remedy]))
+        raise DataError("\n".join([head, listing(told), remedy]), told)

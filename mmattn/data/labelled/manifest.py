@@ -1,6 +1,5 @@
 """Any labelled data set listed in a table: CSV, TSV or JSONL, its columns named by the user."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,22 +13,13 @@ from mmattn.data.labelled.example import Example, HeadSpec
 from mmattn.data.labelled.layout import absolute, check_layout
 from mmattn.data.labelled.manifest_columns import head_columns, input_columns
 from mmattn.data.labelled.manifest_rows import ManifestRows
+from mmattn.data.labelled.split_files import SPLIT_NAMES, split_name, table_files
 from mmattn.data.labelled.splits import LabelledSplits
 from mmattn.data.labelled.stores import FolderStore
 from mmattn.data.labelled.tables import Row, check_format, read_table
-from mmattn.errors import ConfigError, DataError
+from mmattn.errors import DataError
 
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-}
 HOW_TO_GET = "Give the folder that holds the table as root; images are named relative to it."
-_TEST_SET = re.compile(r"test[/_-](.+)")
 
 
 class Manifest:
@@ -82,7 +72,9 @@ class Manifest:
     ):
         self.inputs = input_columns(columns)
         self.heads = head_columns(heads, has_text=self.inputs.text is not None)
-        self.files = _files(file, files, self.inputs.split)
+        self.files = table_files(file, files, self.inputs.split)
+        for name in self.files.values():
+            check_format(name)
         self.shares = {"val": val_fraction, "test": test_fraction}
         check_shares({f"{split}_fraction": share for split, share in self.shares.items()})
         self.root, self.seed = absolute(root), seed
@@ -127,7 +119,7 @@ class Manifest:
         found = []
         for row, _ in rows:
             cell = row.cells.get(self.inputs.split or "")
-            name = _split_name(cell)
+            name = split_name(cell)
             if name is None:
                 told = excerpt(cell) if isinstance(cell, str) else repr(cell)
                 hint = nearest(str(cell).lower(), SPLIT_NAMES)
@@ -167,37 +159,6 @@ class Manifest:
         classes = {name: make_classes(name, spec, parts["train"]) for name, spec in found.items()}
         for split, rows in parts.items():
             check_labels(specs, classes, split, rows)
-
-
-def _files(
-    file: str | None, files: Mapping[str, str] | None, split_column: str | None
-) -> dict[str, str]:
-    """Return split -> file; a single file stands as that of training. Raises `ConfigError`."""
-    if (file is None) == (files is None):
-        raise ConfigError("give either file (one table) or files (one for each split)")
-    if files is not None and split_column is not None:
-        raise ConfigError("files says what belongs to a split, and columns.split too: give one")
-    named: dict[str, str] = {}
-    for key, name in (files if files is not None else {"train": str(file)}).items():
-        split = _split_name(key)
-        if split is None:
-            raise ConfigError(f"files.{key} is no split{nearest(key, SPLIT_NAMES)}")
-        if split in named:
-            raise ConfigError(f"files has {split} twice: {named[split]} and {name}")
-        check_format(name)
-        named[split] = name
-    if "train" not in named:
-        raise ConfigError(f"files has {', '.join(named) or 'nothing'}, and no train")
-    return named
-
-
-def _split_name(cell: Any) -> str | None:
-    """Return "train", "val", "test" or "test/NAME" for what people write, None for all else."""
-    if not isinstance(cell, str):
-        return None
-    name = cell.strip()
-    several = _TEST_SET.fullmatch(name)
-    return f"test/{several[1]}" if several else SPLIT_NAMES.get(name.lower())
 
 
 def _check_keys(path: Path, rows: Sequence[tuple[Row, Example]], seen: dict[str, str]) -> None:

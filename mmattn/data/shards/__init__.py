@@ -1,0 +1,1 @@
+"""Captioned images in tar files, read at random without unpacking them."""

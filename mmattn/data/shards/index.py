@@ -1,0 +1,134 @@
+"""The index of a shard: which samples it holds, where their images lie, and what it weighs.
+
+It stands beside the shard, `00000.index.json` of `00000.tar`, and holds everything but pixels: a
+data set is read from its indexes alone, and an image by its offset. It is plain JSON, one sample a
+line.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from mmattn.data.captions import Problems
+from mmattn.data.images import MAX_BYTES
+from mmattn.data.labelled.json_values import fields_fault
+from mmattn.data.shards.samples import ShardSample, shard_samples
+from mmattn.data.shards.tar import tar_members
+from mmattn.errors import ConfigError, DataError
+
+FORMAT = 1
+TAR, INDEX = ".tar", ".index.json"
+FIELDS = {"format": (int,), "bytes": (int,), "sha256": (str,), "samples": (list,)}
+SAMPLE_FIELDS = {
+    "key": (str,),
+    "member": (str,),
+    "offset": (int,),
+    "size": (int,),
+    "captions": (list,),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ShardIndex:
+    """What a shard holds; `size` and `sha256` are those of the whole tar file."""
+
+    size: int
+    sha256: str
+    samples: tuple[ShardSample, ...]
+
+
+def index_name(shard: str) -> str:
+    """Return the name of a shard's index. Raises `ConfigError` for what is no name of a shard."""
+    if not shard.endswith(TAR):
+        packed = shard.endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst"))
+        why = "a compressed file cannot be read at random: unpack it to a .tar" * packed
+        raise ConfigError(f"{shard}: {why or 'a shard is a file whose name ends in .tar'}")
+    return shard.removesuffix(TAR) + INDEX
+
+
+def build_index(file: BinaryIO, name: str, stem: str) -> ShardIndex:
+    """Read a whole shard, and return its index.
+
+    Args:
+        file: the shard, open and seekable.
+        name: what messages call it.
+        stem: its name in the data set, for the keys of samples that have none of their own.
+
+    Raises:
+        DataError: with everything that is wrong with it: see `tar_members` and `shard_samples`.
+    """
+    digest = hashlib.sha256()
+    file.seek(0)
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
+    size = file.tell()
+    problems = Problems(name)
+    members = tar_members(file, size, problems)
+    samples = shard_samples(file, members, stem, problems)
+    problems.raise_if_any(
+        "A shard is a tar file of images (.jpg, .png, …) and captions (.txt or .json), in which "
+        "members of one sample stand together."
+    )
+    if not samples:
+        raise DataError(f"{name} holds no image")
+    return ShardIndex(size, digest.hexdigest(), tuple(samples))
+
+
+def index_bytes(index: ShardIndex) -> bytes:
+    """Return the file of an index, which depends on it alone."""
+    head = json.dumps({"format": FORMAT, "bytes": index.size, "sha256": index.sha256})
+    lines = ",\n".join(json.dumps(_plain(each), ensure_ascii=False) for each in index.samples)
+    return f'{head[:-1]}, "samples": [\n{lines}\n]}}\n'.encode()
+
+
+def read_index(data: bytes, name: str) -> ShardIndex:
+    """Return what the file of an index, which messages call `name`, says.
+
+    Raises:
+        DataError: for a file that `index_bytes` did not write, or only in part.
+    """
+    remedy = f"Write it anew: mmattn pack --index {name.removesuffix(INDEX)}{TAR}"
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{name}: no JSON ({error}). {remedy}") from None
+    fault = fields_fault(value, FIELDS)
+    if fault is None and value["format"] != FORMAT:
+        fault = f"format {value['format']}, and this version of mmattn reads {FORMAT}"
+    if fault is not None:
+        raise DataError(f"{name}: {fault}. {remedy}")
+    problems, samples = Problems(name), []
+    for i, entry in enumerate(value["samples"]):
+        fault = _fault(entry, value["bytes"])
+        if fault is not None:
+            problems.add(f"samples[{i}]", fault)
+        else:
+            captions = tuple(entry["captions"])
+            place = entry["member"], entry["offset"], entry["size"]
+            samples.append(ShardSample(entry["key"], captions, *place))
+    problems.raise_if_any(remedy)
+    return ShardIndex(value["bytes"], value["sha256"], tuple(samples))
+
+
+def _plain(sample: ShardSample) -> dict[str, Any]:
+    return {
+        "key": sample.key,
+        "member": sample.member,
+        "offset": sample.offset,
+        "size": sample.size,
+        "captions": list(sample.captions),
+    }
+
+
+def _fault(entry: Any, size: int) -> str | None:
+    """Return what is wrong with an entry of the index of a shard of `size` bytes, or None."""
+    fault = fields_fault(entry, SAMPLE_FIELDS)
+    if fault is not None:
+        return fault
+    start, count = entry["offset"], entry["size"]
+    if not (0 <= start <= start + count <= size and 0 <= count <= MAX_BYTES):
+        return f"{count:,} bytes from offset {start:,} of a shard of {size:,} bytes"
+    if not all(isinstance(text, str) for text in entry["captions"]):
+        return "'captions' holds something that is no text"
+    return None

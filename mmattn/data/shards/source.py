@@ -1,0 +1,195 @@
+"""Captioned images in shards, ours or WebDataset's, here or at a URL."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from mmattn.data.captioned import cleaned, hold_out
+from mmattn.data.captions import Problems, excerpt
+from mmattn.data.dataset import Splits
+from mmattn.data.findings import some
+from mmattn.data.labelled.division import check_shares
+from mmattn.data.labelled.json_values import fields_fault
+from mmattn.data.labelled.split_files import files_by_split
+from mmattn.data.problems import Gathered
+from mmattn.data.shards.index import ShardIndex, index_name, read_index
+from mmattn.data.shards.patterns import shard_names
+from mmattn.data.shards.shard_set import PlacedSample, ShardSet
+from mmattn.data.shards.storage import Storage, storage
+from mmattn.errors import ConfigError, DataError
+
+FORMAT = 1
+DATASET = "dataset.json"
+THREADS = 16  # requests at a time while indexes are read
+
+
+class Shards:
+    """The `CaptionSource` of tar files in WebDataset's layout, each with its index beside it.
+
+    Only indexes are read beforehand (see `mmattn.data.shards.index`); an image is one read at its
+    place in the shard. Nothing is unpacked, unpickled, or run.
+
+    Args:
+        root: a folder, or a URL that fsspec reads (s3://bucket/path, https://…).
+        splits: split ("train", "val", "test", "test_NAME") -> its shards below `root`: a pattern
+            (see `shard_names`) or a list of them. None: `mmattn pack` wrote down which they are.
+        val_fraction: the share of the training images held out where there is no "val".
+        seed: of what is held out.
+        lower_case: write captions small.
+        open_files: how many shards each reading process keeps open.
+        verify: compare the SHA-256 sum of each shard with that in its index: reads everything.
+
+    Raises:
+        ConfigError: for a split that is none, and a root that nothing reads.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        splits: Mapping[str, Any] | None = None,
+        val_fraction: float = 0.02,
+        seed: int = 0,
+        lower_case: bool = False,
+        open_files: int = 16,
+        verify: bool = False,
+    ):
+        check_shares({"val_fraction": val_fraction})
+        self.patterns = None if splits is None else files_by_split(splits, "splits")
+        self.storage = storage(root, open_files)
+        self.val_fraction, self.seed = val_fraction, seed
+        self.lower_case, self.verify = lower_case, verify
+
+    def splits(self) -> Splits:
+        """Read all indexes.
+
+        Raises:
+            DataError: names everything that is wrong: shards that are missing, that have no index,
+                or that changed after it was written; a key that comes twice in a set.
+        """
+        notes: list[str] = []
+        gathered = Gathered()
+        parts: dict[str, Sequence[PlacedSample]] = {
+            split: self._read(split, names, gathered, notes)
+            for split, names in self._shards().items()
+        }
+        gathered.raise_if_any()
+        parts = hold_out(
+            parts, {"val": self.val_fraction}, self.seed, notes, lambda sample: sample.key
+        )
+        sets = {split: ShardSet(self.storage, tuple(rows)) for split, rows in parts.items()}
+        tests = {s.removeprefix("test").removeprefix("/"): sets[s] for s in sets if s[:4] == "test"}
+        if not tests:
+            notes.append("There is no test set: nothing is tested after training")
+        return Splits(sets["train"], sets["val"], tests, tuple(notes))
+
+    def _shards(self) -> dict[str, list[str]]:
+        """Return split -> the names of its shards."""
+        if self.patterns is not None:
+            return {k: shard_names(self.storage, names) for k, names in self.patterns.items()}
+        return read_dataset(self.storage)
+
+    def _read(
+        self, split: str, names: Sequence[str], gathered: Gathered, notes: list[str]
+    ) -> list[PlacedSample]:
+        """Return the samples of a split, in the order of its shards."""
+        problems = Problems(f"{self.storage.root} (split {split})")
+        with ThreadPoolExecutor(THREADS) as pool:
+            read = list(pool.map(self._index, names))
+        found: list[PlacedSample] = []
+        places: dict[str, str] = {}
+        wordless: list[str] = []
+        for name, index in zip(names, read, strict=True):
+            if isinstance(index, DataError):
+                problems.note(str(index))
+                continue
+            for sample in index.samples:
+                place = f"{name}:{sample.member}"
+                captions = self._captions(sample.captions, place, problems)
+                if places.setdefault(sample.key, place) != place:
+                    problems.note(
+                        f"{place}: the key {excerpt(sample.key)} again, first {places[sample.key]}"
+                    )
+                elif captions:
+                    where = sample.member, sample.offset, sample.size
+                    found.append(PlacedSample(sample.key, captions, name, *where))
+                else:
+                    wordless.append(place)
+        if wordless:
+            notes.append(f"Split {split}: images without a caption, left out: {some(wordless)}")
+        with gathered.step():
+            problems.raise_if_any("Pack these shards anew, or leave them out.")
+            if not found:
+                raise DataError(f"{self.storage.root}: split {split} has no image with a caption")
+        return found
+
+    def _index(self, shard: str) -> ShardIndex | DataError:
+        """Return a shard's index, or what keeps the shard from being used."""
+        try:
+            index_file = index_name(shard)
+            size = self.storage.size(shard)
+            try:
+                data = self.storage.read(index_file)
+            except DataError as error:
+                raise DataError(f"{error} Write it: mmattn pack --index {shard}") from error
+            index = read_index(data, f"{self.storage.root}/{index_file}")
+            self._check_same(shard, size, index)
+        except DataError as error:
+            return error
+        return index
+
+    def _check_same(self, shard: str, size: int, index: ShardIndex) -> None:
+        """Raise `DataError` where a shard is not the one that was indexed."""
+        remedy = f"copy it again, or write its index anew: mmattn pack --index {shard}"
+        if size != index.size:
+            raise DataError(
+                f"{self.storage.root}/{shard} has {size:,} bytes and had {index.size:,} when its "
+                f"index was written: {remedy}"
+            )
+        if self.verify:
+            with self.storage.open(shard) as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+            if found != index.sha256:
+                raise DataError(
+                    f"{self.storage.root}/{shard} has the SHA-256 sum {found} and had "
+                    f"{index.sha256} when its index was written: {remedy}"
+                )
+
+    def _captions(self, texts: tuple[str, ...], place: str, problems: Problems) -> tuple[str, ...]:
+        try:
+            return cleaned(texts, lower_case=self.lower_case)
+        except DataError as error:
+            problems.note(f"{place}: {error}")
+            return ()
+
+
+def read_dataset(storage: Storage) -> dict[str, list[str]]:
+    """Return split -> shards, as `mmattn pack` wrote them down. Raises `DataError`."""
+    where = f"{storage.root}/{DATASET}"
+    try:
+        value = json.loads(storage.read(DATASET))
+    except DataError as error:
+        raise DataError(
+            f"{error} mmattn pack writes it when it is done; for other shards say which belong to "
+            "a split: 'data.source.splits={train: train/*.tar, val: val/*.tar}'"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: no JSON ({error}). Pack the data again.") from None
+    fault = fields_fault(value, {"format": (int,), "splits": (dict,)})
+    if fault is None and value["format"] != FORMAT:
+        fault = f"format {value['format']}, and this version of mmattn reads {FORMAT}"
+    names = [] if fault else [name for names in value["splits"].values() for name in _listed(names)]
+    if fault is None and not all(isinstance(name, str) for name in names):
+        fault = "'splits' must give each split a list of names"
+    if fault is not None:
+        raise DataError(f"{where}: {fault}. Pack the data again.")
+    try:
+        return files_by_split(value["splits"], f"{DATASET}: splits")
+    except ConfigError as error:
+        raise DataError(f"{where}: {error}. Pack the data again.") from None
+
+
+def _listed(names: Any) -> list[Any]:
+    return names if isinstance(names, list) else [None]

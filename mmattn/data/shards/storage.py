@@ -1,0 +1,220 @@
+"""Where shards lie: a folder here, or anything that fsspec reads (s3://, gs://, https://, …)."""
+
+import os
+import time
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, TypeVar
+
+from mmattn.data.captions import MAX_BYTES
+from mmattn.data.images import inside, name_fault
+from mmattn.errors import ConfigError, DataError, one_line
+
+T = TypeVar("T")
+ATTEMPTS = 3  # of a request, with 0.5 s and 1 s between
+
+
+class Storage(Protocol):
+    """Files by their names below a root. Every failure is a `DataError` that names the file.
+
+    Names may come from data: those that leave the root are refused. What a process has open, it has
+    opened itself, so that one may be handed to other processes.
+    """
+
+    root: str
+
+    def names(self, pattern: str) -> list[str]:
+        """Return the names that match a pattern (`train/*.tar`), sorted."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """Return a whole file of at most 1 GiB."""
+        ...
+
+    def read_range(self, name: str, offset: int, count: int) -> bytes:
+        """Return `count` bytes of a file from `offset` on."""
+        ...
+
+    def size(self, name: str) -> int:
+        """Return the bytes of a file."""
+        ...
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a file to read all of it."""
+        ...
+
+
+def storage(root: str | Path, open_files: int = 16) -> Storage:
+    """Return the storage that a folder or a URL means.
+
+    `open_files` bounds how many files of a folder each process keeps open at a time.
+
+    Raises:
+        ConfigError: for a URL that nothing here reads, and for WebDataset's `pipe:`, which would
+            run a command.
+    """
+    text = str(root)
+    if text.startswith("pipe:"):
+        raise ConfigError(f"{text}: commands are not run; give a folder, or a URL such as s3://…")
+    if open_files < 1:
+        raise ConfigError(f"open_files={open_files}: give 1 or more")
+    if text.startswith("file://"):
+        text = text.removeprefix("file://")
+    return RemoteFolder(text) if "://" in text else LocalFolder(Path(text), open_files)
+
+
+class LocalFolder:
+    """The `Storage` of a folder on this machine."""
+
+    def __init__(self, root: Path, open_files: int):
+        self.folder = root.expanduser().absolute()
+        self.root, self.open_files = str(self.folder), open_files
+        self._keep_open()
+
+    def _keep_open(self) -> None:
+        self._opened = lru_cache(maxsize=self.open_files)(self._open_anew)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder, "root": self.root, "open_files": self.open_files}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._keep_open()
+
+    def names(self, pattern: str) -> list[str]:
+        """Return the names that match a pattern."""
+        found = self.folder.glob(pattern) if name_fault(pattern) is None else ()
+        return sorted(path.relative_to(self.folder).as_posix() for path in found)
+
+    def read(self, name: str) -> bytes:
+        """Return a whole file."""
+        check_size(self.size(name), f"{self.root}/{name}")
+        return self._told(name, lambda path: path.read_bytes())
+
+    def read_range(self, name: str, offset: int, count: int) -> bytes:
+        """Return some bytes of a file that stays open."""
+        # The number of the process is part of the key: a worker opens files of its own.
+        file = self._told(name, lambda path: self._opened(os.getpid(), path))
+        return checked(file.read_at(offset, count), offset, count, f"{self.root}/{name}")
+
+    def size(self, name: str) -> int:
+        """Return the bytes of a file."""
+        return self._told(name, lambda path: path.stat().st_size)
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a file to read all of it."""
+        return self._told(name, lambda path: path.open("rb"))
+
+    def _open_anew(self, process: int, path: Path) -> "_OpenFile":
+        return _OpenFile(path)
+
+    def _told(self, name: str, read: Callable[[Path], T]) -> T:
+        path = inside(self.folder, name)
+        try:
+            return read(path)
+        except OSError as error:
+            reason = error.strerror or one_line(error)
+            raise DataError(
+                f"{path} cannot be read: {reason}. Check its name and rights."
+            ) from None
+
+
+class _OpenFile:
+    """A file that is closed when the last one who reads it lets go; threads may share it."""
+
+    def __init__(self, path: Path):
+        self._descriptor = os.open(path, os.O_RDONLY)
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        return os.pread(self._descriptor, count, offset)
+
+    def __del__(self):
+        if hasattr(self, "_descriptor"):
+            os.close(self._descriptor)
+
+
+class RemoteFolder:
+    """The `Storage` of a URL. A request that fails is made again, twice."""
+
+    def __init__(self, root: str):
+        self.root = root.rstrip("/")
+        filesystem(self.root, os.getpid())  # a wrong URL is better known now
+
+    def names(self, pattern: str) -> list[str]:
+        """Return the names that match a pattern; where nothing can be listed, there are none."""
+        folder = pattern.rpartition("/")[0]
+        listed = self._asked(folder, lambda fs, path: fs.ls(path, detail=False))
+        names = [f"{folder}/{str(path).rstrip('/').rpartition('/')[2]}" for path in listed]
+        plain = sorted(name.removeprefix("/") for name in names)
+        return [name for name in plain if fnmatchcase(name, pattern)]
+
+    def read(self, name: str) -> bytes:
+        """Return a whole file."""
+        check_size(self.size(name), f"{self.root}/{name}")
+        return self._asked(name, lambda fs, path: fs.cat_file(path))
+
+    def read_range(self, name: str, offset: int, count: int) -> bytes:
+        """Return some bytes of a file: one request."""
+        end = offset + count
+        data = self._asked(name, lambda fs, path: fs.cat_file(path, start=offset, end=end))
+        return checked(data, offset, count, f"{self.root}/{name}")
+
+    def size(self, name: str) -> int:
+        """Return the bytes of a file."""
+        size = self._asked(name, lambda fs, path: fs.size(path))
+        if size is None:
+            raise DataError(f"{self.root}/{name}: the server does not tell its size")
+        return int(size)
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a file to read all of it."""
+        return self._asked(name, lambda fs, path: fs.open(path, "rb"))
+
+    def _asked(self, name: str, ask: Callable[[Any, str], T]) -> T:
+        """Return what a request gives."""
+        where = f"{self.root}/{name}" if name else self.root
+        fault = name_fault(name) if name else None
+        if fault is not None:
+            raise DataError(f"{self.root}: the name {name!r} {fault}")
+        fs, path = filesystem(self.root, os.getpid())
+        for attempt in range(ATTEMPTS):
+            try:
+                return ask(fs, f"{path.rstrip('/')}/{name}".rstrip("/"))
+            except (FileNotFoundError, PermissionError) as error:
+                raise DataError(f"{where} cannot be read: {one_line(error)}") from error
+            # Every protocol has errors of its own, and many are over after a moment.
+            except Exception as error:
+                if attempt == ATTEMPTS - 1:
+                    raise DataError(f"{where} cannot be read: {one_line(error)}") from error
+                time.sleep(0.5 * 2**attempt)
+        raise AssertionError("the last attempt returns or raises")
+
+
+@lru_cache(maxsize=16)
+def filesystem(root: str, process: int) -> tuple[Any, str]:
+    """Return fsspec's file system for a URL, one for each process, and the path in it."""
+    from fsspec.core import url_to_fs  # here, for most data lie in a folder
+
+    try:
+        return url_to_fs(root)
+    except (ImportError, ValueError) as error:
+        raise ConfigError(f"{root}: {one_line(error)}") from None
+
+
+def check_size(size: int, where: str) -> None:
+    """Raise `DataError` for more than a text file may have."""
+    if size > MAX_BYTES:
+        raise DataError(f"{where} has {size:,} bytes; the limit is {MAX_BYTES:,}")
+
+
+def checked(data: bytes, offset: int, count: int, where: str) -> bytes:
+    """Return what was read. Raises `DataError` unless it is as much as was asked for."""
+    if len(data) != count:
+        raise DataError(
+            f"{where} gave {len(data):,} bytes where {count:,} from offset {offset:,} were asked "
+            "for: it was cut short or changed after its index was written, or its server does not "
+            "give parts of files"
+        )
+    return data
