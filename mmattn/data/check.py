@@ -16,7 +16,7 @@ from mmattn.data.label_module import texts_of
 from mmattn.data.labelled.groups import LabelledSet
 from mmattn.data.labelled.stores import FolderStore
 from mmattn.data.problems import PartlyReadError, problems_of
-from mmattn.data.shards.content import OnDisk, stored
+from mmattn.data.shards.content import InShards, OnDisk, stored
 from mmattn.data.split_module import SplitDataModule
 from mmattn.errors import DataError
 
@@ -133,8 +133,10 @@ def _check_images(
 ) -> None:
     """Add unreadable images, sizes, and images that are the same."""
     same: dict[bytes, list[tuple[str, str]]] = defaultdict(list)
+    files = True
     for split, dataset in sets.items():
         images, sizes = _images(dataset), []
+        files = files and isinstance(images, (OnDisk, InShards))
         for index, look in enumerate(_looks(images, decode, threads)):
             key = images.key(index)
             if look.fault is not None:
@@ -150,9 +152,9 @@ def _check_images(
         leaks = len({split.partition("/")[0] for split, _ in places}) > 1
         told = [f"{split}: {key}" for split, key in places]
         (report.leaks if leaks else report.duplicates).append(told)
-    report.problems += [
-        f"the same image in different splits: {' = '.join(x)}" for x in report.leaks
-    ]
+    # Pictures that are drawn may look alike (letters of two alphabets) and nobody can mend it.
+    told = [f"the same image in different splits: {' = '.join(each)}" for each in report.leaks]
+    (report.problems if files else report.notes).extend(told)
 
 
 def _images(dataset: Any) -> Any:

@@ -150,7 +150,8 @@ def _images(entries: list[Any], file: str, folder: str, problems: Problems) -> d
         place = f"images[{i}]"
         fault = fields_fault(entry, IMAGE_FIELDS)
         if fault is None and entry["id"] in found:
-            fault = f"the id {entry['id']} again, first {found[entry['id']].place}"
+            first = found[entry["id"]].place.rpartition(":")[2]
+            fault = f"the id {entry['id']} again, first {first}"
         if fault is None and names.setdefault(entry["file_name"], place) != place:
             name = entry["file_name"]
             fault = f"the file_name {excerpt(name)} again, first {names[name]}"

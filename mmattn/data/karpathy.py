@@ -4,7 +4,7 @@ Karpathy, Fei-Fei, "Deep Visual-Semantic Alignments for Generating Image Descrip
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from mmattn.data.captioned import Captioned, assemble, cleaned
 from mmattn.data.captions import Problems
@@ -49,7 +49,7 @@ class Karpathy:
         root: str | Path,
         file: str,
         image_root: str | Path | None = None,
-        text: Literal["raw", "tokens"] = "raw",
+        text: str = "raw",
         restval: bool = True,
         lower_case: bool = True,
         check_headers: bool = False,

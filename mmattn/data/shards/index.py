@@ -8,13 +8,13 @@ line.
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 from mmattn.data.captions import Problems
 from mmattn.data.images import MAX_BYTES
 from mmattn.data.labelled.json_values import fields_fault
 from mmattn.data.shards.samples import ShardSample, shard_samples
-from mmattn.data.shards.tar import tar_members
+from mmattn.data.shards.tar import Readable, tar_members
 from mmattn.errors import ConfigError, DataError
 
 FORMAT = 1
@@ -47,22 +47,18 @@ def index_name(shard: str) -> str:
     return shard.removesuffix(TAR) + INDEX
 
 
-def build_index(file: BinaryIO, name: str, stem: str) -> ShardIndex:
+def build_index(file: Readable, name: str, stem: str) -> ShardIndex:
     """Read a whole shard, and return its index.
 
     Args:
-        file: the shard, open and seekable.
+        file: the shard, open at its beginning, and seekable.
         name: what messages call it.
         stem: its name in the data set, for the keys of samples that have none of their own.
 
     Raises:
         DataError: with everything that is wrong with it: see `tar_members` and `shard_samples`.
     """
-    digest = hashlib.sha256()
-    file.seek(0)
-    while chunk := file.read(1 << 20):
-        digest.update(chunk)
-    size = file.tell()
+    sha256, size = checksum(file)
     problems = Problems(name)
     members = tar_members(file, size, problems)
     samples = shard_samples(file, members, stem, problems)
@@ -72,7 +68,16 @@ def build_index(file: BinaryIO, name: str, stem: str) -> ShardIndex:
     )
     if not samples:
         raise DataError(f"{name} holds no image")
-    return ShardIndex(size, digest.hexdigest(), tuple(samples))
+    return ShardIndex(size, sha256, tuple(samples))
+
+
+def checksum(file: Readable) -> tuple[str, int]:
+    """Return the SHA-256 sum of a file that is open at its beginning, and its size in bytes."""
+    digest, size = hashlib.sha256(), 0
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
+        size += len(chunk)
+    return digest.hexdigest(), size
 
 
 def index_bytes(index: ShardIndex) -> bytes:

@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, BinaryIO
+from typing import Any
 
 from mmattn.data.captions import Problems, excerpt
 from mmattn.data.folder import SUFFIXES
-from mmattn.data.shards.tar import Member
+from mmattn.data.shards.tar import Member, Readable
 from mmattn.errors import DataError
 
 # What opens by running code. WebDataset's own reader opens .pyd, .pickle and .pth unasked.
@@ -42,7 +42,7 @@ class ShardSample:
 
 
 def shard_samples(
-    file: BinaryIO, members: Sequence[Member], stem: str, problems: Problems
+    file: Readable, members: Sequence[Member], stem: str, problems: Problems
 ) -> list[ShardSample]:
     """Return the samples of a shard; what is wrong with it goes to `problems`.
 
@@ -80,7 +80,7 @@ def _named(members: Sequence[Member], problems: Problems) -> Iterator[tuple[str,
             yield name[1], ending, member
 
 
-def _sample(file: BinaryIO, parts: list[tuple[str, Member]], key: str) -> ShardSample:
+def _sample(file: Readable, parts: list[tuple[str, Member]], key: str) -> ShardSample:
     """Return the sample of some members. Raises `DataError` for what is wrong with it."""
     images = [member for ending, member in parts if f".{ending}" in SUFFIXES]
     if len(images) != 1:
@@ -88,22 +88,20 @@ def _sample(file: BinaryIO, parts: list[tuple[str, Member]], key: str) -> ShardS
         raise DataError(f"{len(images)} images, where one was expected ({names})")
     texts = {ending: member for ending, member in parts if ending in ("json", "txt")}
     described = _described(file, texts["json"]) if "json" in texts else {}
-    own = described.get("key")
+    captions = [described[name] for name in ("caption",) if name in described]
     if "captions" in described:
-        captions = described["captions"]
+        captions, own = described["captions"], described.get("key")
+        # Only our own shards have both: there, the key is the name that the image had before.
+        key = own if isinstance(own, str) else key
     elif "txt" in texts:
         captions = [_text(file, texts["txt"])]
-    else:
-        captions = [described[name] for name in ("caption",) if name in described]
     if not isinstance(captions, list) or not all(isinstance(text, str) for text in captions):
         raise DataError("the captions in its JSON are no texts")
-    # Only our own shards have both: there, the key is the name that the image had before.
-    named = isinstance(own, str) and "captions" in described
     (image,) = images
-    return ShardSample(own if named else key, tuple(captions), image.name, image.offset, image.size)
+    return ShardSample(key, tuple(captions), image.name, image.offset, image.size)
 
 
-def _described(file: BinaryIO, member: Member) -> dict[str, Any]:
+def _described(file: Readable, member: Member) -> dict[str, Any]:
     """Return the object in a JSON member."""
     try:
         value = json.loads(_text(file, member))
@@ -114,7 +112,7 @@ def _described(file: BinaryIO, member: Member) -> dict[str, Any]:
     return value
 
 
-def _text(file: BinaryIO, member: Member) -> str:
+def _text(file: Readable, member: Member) -> str:
     """Return the text of a member."""
     if member.size > MAX_TEXT:
         raise DataError(f"{member.name} has {member.size:,} bytes; the limit is {MAX_TEXT:,}")

@@ -1,6 +1,5 @@
 """Captioned images in shards, ours or WebDataset's, here or at a URL."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,7 @@ from mmattn.data.labelled.division import check_shares
 from mmattn.data.labelled.json_values import fields_fault
 from mmattn.data.labelled.split_files import files_by_split
 from mmattn.data.problems import Gathered
-from mmattn.data.shards.index import ShardIndex, index_name, read_index
+from mmattn.data.shards.index import ShardIndex, checksum, index_name, read_index
 from mmattn.data.shards.patterns import shard_names
 from mmattn.data.shards.shard_set import PlacedSample, ShardSet
 from mmattn.data.shards.storage import Storage, storage
@@ -150,7 +149,7 @@ class Shards:
             )
         if self.verify:
             with self.storage.open(shard) as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+                found, _ = checksum(file)
             if found != index.sha256:
                 raise DataError(
                     f"{self.storage.root}/{shard} has the SHA-256 sum {found} and had "

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from mmattn.data.captions import MAX_BYTES
 from mmattn.data.images import inside, name_fault
@@ -16,6 +16,7 @@ T = TypeVar("T")
 ATTEMPTS = 3  # of a request, with 0.5 s and 1 s between
 
 
+@runtime_checkable
 class Storage(Protocol):
     """Files by their names below a root. Every failure is a `DataError` that names the file.
 
@@ -41,8 +42,8 @@ class Storage(Protocol):
         """Return the bytes of a file."""
         ...
 
-    def open(self, name: str) -> BinaryIO:
-        """Open a file to read all of it."""
+    def open(self, name: str) -> Any:
+        """Return an open binary file, to be closed with `with`."""
         ...
 
 
@@ -74,7 +75,7 @@ class LocalFolder:
         self._keep_open()
 
     def _keep_open(self) -> None:
-        self._opened = lru_cache(maxsize=self.open_files)(self._open_anew)
+        self._opened = lru_cache(maxsize=self.open_files)(_open_anew)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"folder": self.folder, "root": self.root, "open_files": self.open_files}
@@ -103,12 +104,9 @@ class LocalFolder:
         """Return the bytes of a file."""
         return self._told(name, lambda path: path.stat().st_size)
 
-    def open(self, name: str) -> BinaryIO:
-        """Open a file to read all of it."""
+    def open(self, name: str) -> Any:
+        """Return an open binary file, to be closed with `with`."""
         return self._told(name, lambda path: path.open("rb"))
-
-    def _open_anew(self, process: int, path: Path) -> "_OpenFile":
-        return _OpenFile(path)
 
     def _told(self, name: str, read: Callable[[Path], T]) -> T:
         path = inside(self.folder, name)
@@ -133,6 +131,10 @@ class _OpenFile:
     def __del__(self):
         if hasattr(self, "_descriptor"):
             os.close(self._descriptor)
+
+
+def _open_anew(process: int, path: Path) -> _OpenFile:
+    return _OpenFile(path)
 
 
 class RemoteFolder:
@@ -168,8 +170,8 @@ class RemoteFolder:
             raise DataError(f"{self.root}/{name}: the server does not tell its size")
         return int(size)
 
-    def open(self, name: str) -> BinaryIO:
-        """Open a file to read all of it."""
+    def open(self, name: str) -> Any:
+        """Return an open binary file, to be closed with `with`."""
         return self._asked(name, lambda fs, path: fs.open(path, "rb"))
 
     def _asked(self, name: str, ask: Callable[[Any, str], T]) -> T:

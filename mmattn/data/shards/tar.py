@@ -6,7 +6,7 @@ numbers. A header is 512 bytes, contents are padded to that, and two headers of 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Protocol, runtime_checkable
 
 from mmattn.data.captions import Problems, excerpt
 from mmattn.data.images import name_fault
@@ -32,6 +32,19 @@ REFUSED = {
 }
 
 
+@runtime_checkable
+class Readable(Protocol):
+    """A binary file that can be read anywhere."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return up to `size` bytes, fewer only at the end."""
+        ...
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Go to a place in the file."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Member:
     """A file within a tar file: where its contents begin, and how many bytes they have."""
@@ -45,7 +58,7 @@ class TarError(Exception):
     """What breaks a tar file at some place; whoever reads the file adds its name."""
 
 
-def tar_members(file: BinaryIO, size: int, problems: Problems) -> list[Member]:
+def tar_members(file: Readable, size: int, problems: Problems) -> list[Member]:
     """Return the regular files within a tar file of `size` bytes, in their order.
 
     What is wrong goes to `problems`, with the name of the member or the offset of its header: a
@@ -86,7 +99,7 @@ def _fault(header: _Header) -> str | None:
     return name_fault(header.name)
 
 
-def _headers(file: BinaryIO, size: int) -> Iterator[_Header]:
+def _headers(file: Readable, size: int) -> Iterator[_Header]:
     """Yield the header of every member, with the names and sizes that extensions give them.
 
     Raises `TarError` for what breaks the format.
@@ -113,7 +126,7 @@ def _headers(file: BinaryIO, size: int) -> Iterator[_Header]:
     _check_end(file, offset, size)
 
 
-def _read(file: BinaryIO, offset: int, count: int, size: int) -> bytes:
+def _read(file: Readable, offset: int, count: int, size: int) -> bytes:
     """Return `count` bytes. Raises `TarError` where the file ends before."""
     file.seek(offset)
     data = file.read(count)
@@ -171,7 +184,7 @@ def _end(header: _Header, size: int) -> int:
     return end
 
 
-def _extension(file: BinaryIO, header: _Header, size: int) -> bytes:
+def _extension(file: Readable, header: _Header, size: int) -> bytes:
     """Return the contents of a header that only tells of the next one."""
     if header.size > MAX_EXTENSION:
         raise TarError(
@@ -217,7 +230,7 @@ def _extend(header: _Header, extra: dict[str, bytes]) -> None:
         header.size = int(digits)
 
 
-def _check_end(file: BinaryIO, offset: int, size: int) -> None:
+def _check_end(file: Readable, offset: int, size: int) -> None:
     """Raise `TarError` unless the second header of zeros is there, and nothing but zeros after."""
     if _read(file, offset + BLOCK, BLOCK, size) != bytes(BLOCK):
         raise TarError(f"offset {offset:,}: one block of zeros, where the end has two")

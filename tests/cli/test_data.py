@@ -1,0 +1,122 @@
+"""`mmattn data check` and `mmattn pack` as typed: what is printed, and the exit codes."""
+
+import json
+import sys
+
+import pytest
+from PIL import Image
+
+from mmattn.cli import data, data_config, pack
+from mmattn.errors import ConfigError
+
+
+@pytest.fixture
+def root(tmp_path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    rows = []
+    for i, split in enumerate(["train", "train", "val", "test"]):
+        Image.new("RGB", (8, 8), (60 * i, 0, 0)).save(folder / f"{i}.png")
+        rows.append(f"{i}.png,picture {i},{split}")
+    (folder / "captions.csv").write_text("\n".join(["image,caption,split", *rows]))
+    return folder
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Call a command; returns the exit code and what it printed."""
+
+    def called(command, *arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mmattn", *map(str, arguments)])
+        try:
+            command.main()
+            code = 0
+        except SystemExit as ended:
+            code = ended.code
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return called
+
+
+def chosen(root):
+    return ["data=caption_table", f"data.root={root}"]
+
+
+def test_a_sound_set_ends_with_0(call, root):
+    code, out, err = call(data, "check", *chosen(root), "--fast")
+    assert (code, err) == (0, "")
+    assert out.startswith("train: 2 images, 2 texts, tokens p50 ")
+    assert out.endswith("8 x 8 to 8 x 8 pixels\nno problems\n")
+
+
+@pytest.mark.fault("F15")
+def test_problems_end_with_2_and_json_has_them_all(call, root):
+    (root / "1.png").write_bytes((root / "1.png").read_bytes()[:-30])
+    (root / "0.png").write_bytes(b"")
+    code, out, err = call(data, "check", *chosen(root))
+    assert code == 2
+    assert "problem: train: 1.png: " in err
+    assert "captions.csv:2: " in err
+    assert out.endswith("2 problems\n")
+    code, out, err = call(data, "check", "--json", *chosen(root))
+    assert (code, err) == (2, "")
+    assert len(json.loads(out)["problems"]) == 2
+
+
+def test_mistakes_are_one_line(call, root, tmp_path):
+    for command, arguments, said in [
+        (data, ["check", "data=caption_tabel"], "data=caption_tabel: no such option; did you mean"),
+        (data, ["check", "data.rot=x"], "data.rot: no such key"),
+        (data, ["check", "--threads", "0"], "--threads 0: give 1 or more"),
+        (data, ["check", "data.source._target_=os.system"], "not on the list"),
+        (data, ["check", "data.source.sise=3"], "data.source.sise: no such key"),
+        (pack, chosen(root), "give the folder to write with --out"),
+        (pack, [*chosen(root), "--out", tmp_path / "x", "--shard-size", "1T"], "--shard-size 1T"),
+        (pack, ["--index", root, "--out", "x"], "--index takes shards and folders"),
+        (pack, ["--index", root], "holds no .tar file"),
+        (pack, [*chosen(root / "absent"), "--out", tmp_path / "x"], "is not a folder"),
+        (pack, ["data=manifest", "--out", tmp_path / "x"], "is not a folder"),
+    ]:
+        code, out, err = call(command, *arguments)
+        assert (code, out) == (2, "")
+        assert err.startswith("error: ")
+        assert said in err
+
+
+@pytest.mark.fault("F22")
+def test_packages_are_allowed_on_the_command_line_only(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "own.yaml").write_text(
+        "# @package _global_\nallow_targets: [mypkg]\ndata:\n  _target_: mypkg.Module\n"
+    )
+    with pytest.raises(ConfigError, match="counts on the command line only"):
+        data_config.build_data(["data=own"], tmp_path)
+
+
+def test_pack_then_check_then_index(call, root, tmp_path):
+    packed = tmp_path / "packed"
+    code, out, err = call(pack, *chosen(root), "--out", packed, "--shard-size", "20K")
+    assert (code, err) == (0, "")
+    assert "train/00000.tar\n" in out
+    assert f"mmattn train data=shards data.root={packed}" in out
+    before = {path: path.read_bytes() for path in packed.rglob("*.json")}
+    for path in packed.rglob("*.index.json"):
+        path.unlink()
+    assert call(data, "check", "data=shards", f"data.root={packed}")[0] == 2
+    code, out, err = call(pack, "--index", packed)
+    assert (code, err) == (0, "")
+    assert f"{packed}/val/00000.tar: 1 images\n" in out
+    assert before == {path: path.read_bytes() for path in packed.rglob("*.json")}
+    code, out, err = call(data, "check", "data=shards", f"data.root={packed}")
+    assert (code, err) == (0, "")
+    assert out.startswith("train: 2 images, 2 texts")
+
+
+def test_sets_with_labels_are_not_packed(call, root, tmp_path):
+    rows = [f"{i}.png,is it {i}?,{s},yes" for i, s in enumerate(["train", "train", "val", "test"])]
+    (root / "data.csv").write_text("\n".join(["image,text,split,label", *rows]))
+    code, _, err = call(pack, "data=manifest", f"data.root={root}", "--out", tmp_path / "x")
+    assert code == 2
+    assert "Manifest has labels, and shards hold images with captions only" in err
+    assert not (tmp_path / "x").exists()
