@@ -281,8 +281,10 @@ class SplitDataModule(L.LightningDataModule, Generic[S]):
         if not over:
             return
         longest = max(range(len(lengths)), key=lengths.__getitem__)
+        p50, p95 = (sorted(lengths)[int(share * (len(lengths) - 1))] for share in (0.5, 0.95))
         found = (
-            f"{over} of {len(lengths)} {what} are longer than max_length={self.max_length} tokens; "
+            f"{over} of {len(lengths)} {what} are longer than max_length={self.max_length} tokens "
+            f"(half have up to {p50}, 95 % up to {p95}); "
             f"the longest has {lengths[longest]}, {place(longest)}"
         )
         if not self.truncate:

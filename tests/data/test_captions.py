@@ -24,6 +24,7 @@ def read(tmp_path):
     return read_bytes
 
 
+@pytest.mark.fault("F15")
 @pytest.mark.parametrize(
     ("data", "lines"),
     [
@@ -50,6 +51,7 @@ def test_other_encodings_when_named(read, encoding):
     assert read("\u010a\u0a0a\n".encode("utf-16"), encoding="utf-16") == ["\u010a\u0a0a"]
 
 
+@pytest.mark.fault("F15")
 @pytest.mark.fault("F16")
 @pytest.mark.parametrize(
     ("data", "places"),
@@ -97,6 +99,7 @@ def test_utf16_without_being_told(read):
         read("a dog\n".encode("utf-16-le"))
 
 
+@pytest.mark.fault("F16")
 @pytest.mark.parametrize("data", [b"\xff\xfea", b"\xff\xfe\x00\xd8", "a\0b".encode("utf-16")])
 def test_broken_utf16(read, data):
     with pytest.raises(DataError, match="not utf-16 text"):
@@ -110,6 +113,7 @@ def test_unknown_encoding(read, encoding):
         read(b"a", encoding=encoding)
 
 
+@pytest.mark.fault("F15")
 def test_many_problems_are_counted_and_ten_are_shown(read):
     with pytest.raises(DataError, match="has 5,000 problems") as caught:
         read(b"\xff\n" * 5000)
@@ -118,6 +122,7 @@ def test_many_problems_are_counted_and_ten_are_shown(read):
     assert "and 4,990 more" in message
 
 
+@pytest.mark.fault("F15")
 def test_files_that_cannot_be_read(tmp_path, monkeypatch):
     (tmp_path / "empty.txt").touch()
     for name, message in [
@@ -134,10 +139,13 @@ def test_files_that_cannot_be_read(tmp_path, monkeypatch):
         read_lines(tmp_path / "long.txt")
 
 
+@pytest.mark.fault("F15")
 def test_a_line_of_ten_megabytes(read):
     assert [len(line) for line in read(b"a\n" + b"x" * 10_000_000 + b"\nb")] == [1, 10_000_000, 1]
 
 
+@pytest.mark.fault("F15")
+@pytest.mark.fault("F16")
 @given(st.binary(), st.sampled_from(["utf-8", "utf-16", "utf-8-sig", "ascii", "latin-1", "utf-7"]))
 def test_any_bytes_give_lines_or_a_data_error(data, encoding):
     with tempfile.NamedTemporaryFile() as file:
@@ -153,6 +161,8 @@ def test_any_bytes_give_lines_or_a_data_error(data, encoding):
 # ------------------------------------------------------------------- cleaning
 
 
+@pytest.mark.fault("F16")
+@pytest.mark.fault("F17")
 @pytest.mark.parametrize(
     ("text", "clean"),
     [

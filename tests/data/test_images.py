@@ -17,7 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from mmattn.data.images import MAX_PIXELS, check_images, inside, read_image
+from mmattn.data.images import (
+    MAX_PIXELS,
+    check_images,
+    decode_image,
+    image_bytes,
+    image_header,
+    inside,
+    read_image,
+)
 from mmattn.errors import DataError
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
@@ -72,7 +80,9 @@ def read(tmp_path):
     def read_bytes(data, **options):
         path = tmp_path / "picture"
         path.write_bytes(data)
-        return read_image(path, **options).permute(1, 2, 0).numpy()
+        image = read_image(path, **options)
+        assert torch.equal(decode_image(data, "picture", **options), image)
+        return image.permute(1, 2, 0).numpy()
 
     return read_bytes
 
@@ -336,6 +346,25 @@ def test_bad_files_are_refused_by_name(tmp_path, kind):
     with pytest.raises(DataError, match=f"bad one.jpg.*({message})") as caught:
         read_image(path)
     assert str(caught.value).endswith(".")
+    with pytest.raises(DataError) as of_bytes:
+        decode_image(data, str(path))
+    assert str(of_bytes.value) == str(caught.value)
+
+
+def test_a_header_tells_format_and_size(tmp_path):
+    path = tmp_path / "picture"
+    for format in ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"):
+        path.write_bytes(encode(Image.fromarray(PHOTO), format))
+        expected = (format, *PHOTO.shape[:2])
+        assert image_header(path, "x") == image_header(image_bytes(path), "x") == expected
+    path.write_bytes(b"")
+    for read in (lambda: image_header(path, "x"), lambda: image_header(b"", "x")):
+        with pytest.raises(DataError, match=r"is empty \(0 bytes\)"):
+            read()
+    with pytest.raises(DataError, match="is empty"):
+        image_bytes(path)
+    with pytest.raises(DataError, match=r"144 pixels; the limit is 100"):
+        image_header(encode(Image.new("L", (12, 12)), "PNG"), "x", max_pixels=100)
 
 
 @pytest.mark.fault("F13")
@@ -486,6 +515,7 @@ def test_check_images_reads_headers_only(tmp_path):
 # ---------------------------------------------------------------- inside(root)
 
 
+@pytest.mark.fault("F19")
 @pytest.mark.parametrize(
     "name",
     [
@@ -522,6 +552,7 @@ def test_safe_names_are_joined(tmp_path, name):
     assert inside(str(tmp_path), name) == tmp_path / name
 
 
+@pytest.mark.fault("F19")
 def test_links_may_stay_inside_and_not_leave(tmp_path):
     root, outside = tmp_path / "root", tmp_path / "outside"
     (root / "real").mkdir(parents=True)
@@ -554,6 +585,7 @@ def test_the_root_may_itself_be_a_link(tmp_path, monkeypatch):
         inside(".", "out/etc")
 
 
+@pytest.mark.fault("F19")
 @given(st.text(st.sampled_from("ab./\\:\0~ C"), max_size=12))
 def test_what_is_accepted_stays_inside(name):
     with tempfile.TemporaryDirectory() as root:

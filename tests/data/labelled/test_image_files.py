@@ -26,6 +26,7 @@ def test_sound_images_pass(root):
     assert with_sound_images(given, root, leave_out=False) == (given, [])
 
 
+@pytest.mark.fault("F15")
 def test_missing_and_damaged_are_named_with_their_place(root):
     with pytest.raises(DataError) as caught:
         with_sound_images(parts("a.png", "gone.png", "empty.png"), root, leave_out=False)

@@ -16,6 +16,7 @@ def test_json(tmp_path):
     assert read_json(put(tmp_path, '\ufeff{"a": [1,\r\n "é", null]}')) == {"a": [1, "é", None]}
 
 
+@pytest.mark.fault("F15")
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
@@ -40,6 +41,7 @@ def test_json_lines(tmp_path):
     assert read_jsonl(path) == [(1, {"a": 1}), (4, {"b": "x\u2028y"})]
 
 
+@pytest.mark.fault("F15")
 def test_all_bad_lines_in_one_error(tmp_path):
     path = put(tmp_path, '{"a": 1}\n{"a": \n[1]\n"x"\n{"a": 1, "a": 1}\n{"a": NaN}\n', "x.jsonl")
     with pytest.raises(DataError) as caught:
@@ -56,6 +58,7 @@ def test_all_bad_lines_in_one_error(tmp_path):
 WANTED = {"id": (int, str), "score": (float,), "words": (list,)}
 
 
+@pytest.mark.fault("F15")
 @pytest.mark.parametrize(
     ("value", "fault"),
     [

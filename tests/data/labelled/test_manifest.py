@@ -84,6 +84,7 @@ def test_a_faultless_table(root):
 # ------------------------------------------------------------------------ formats
 
 
+@pytest.mark.fault("F15")
 def test_windows_files_and_quotation_marks(root):
     text = "\ufeff" + "\r\n".join([HEADER, *ROWS, 'e.png,"say ""hi"", please",train,dog', "", ""])
     (root / "data.csv").write_bytes(text.encode())
@@ -124,6 +125,7 @@ def test_json_lines(root):
     assert splits.train.examples[1].place == "data.jsonl:2"
 
 
+@pytest.mark.fault("F16")
 def test_another_encoding(root):
     path = root / "data.csv"
     path.write_bytes(path.read_text().replace("Which", "Où").encode("latin-1"))
@@ -634,6 +636,7 @@ pieces = st.lists(
 
 
 @pytest.mark.fault("F15")
+@pytest.mark.fault("F16")
 @settings(max_examples=80)
 @given(pieces, st.booleans(), st.booleans())
 def test_any_bytes_are_read_or_refused(data, appended, quotes):

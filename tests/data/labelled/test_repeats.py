@@ -1,5 +1,7 @@
 """Inputs that occur twice are told, and never left out."""
 
+import pytest
+
 from mmattn.data.labelled.example import Example
 from mmattn.data.labelled.repeats import repeat_notes, shared_images
 
@@ -14,6 +16,7 @@ def test_no_repeats_no_notes():
     assert shared_images(parts) == []
 
 
+@pytest.mark.fault("F18")
 def test_repeats_within_a_split_and_leaks_between_splits():
     parts = {
         "train": [example("1", "a.png", "x"), example("2", "a.png", "x"), example("3", text="z")],
@@ -41,6 +44,7 @@ def test_test_sets_may_share():
     assert shared_images(parts) == []
 
 
+@pytest.mark.fault("F18")
 def test_the_same_image_with_another_text_in_another_split():
     parts = {"train": [example("1", "a.png", "x")], "test": [example("2", "a.png", "y")]}
     assert repeat_notes(parts) == []
