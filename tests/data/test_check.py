@@ -57,8 +57,9 @@ def test_a_faultless_set(root, decode):
     train = report.sets["train"]
     assert (train.images, train.texts) == (3, 3)
     assert (train.smallest, train.largest) == ((10, 12), (12, 12))
-    data = module(CaptionTable(root, COLUMNS, file="t.csv"))
-    longest = max(len(data.encode(f"a dog on picture {i}")) + 1 for i in range(3))
+    captions = [f"a dog on picture {i}" for i in range(3)]
+    tokenizer = module(None).make_tokenizer(captions)
+    longest = max(len(tokenizer.encode(caption)) + 1 for caption in captions)
     assert train.lengths is not None
     assert train.lengths.longest == longest
     assert json.loads(json.dumps(report.plain()))["sets"]["test"]["smallest"] == [14, 12]
@@ -70,19 +71,19 @@ def test_a_faultless_set(root, decode):
 def test_wrong_rows_and_damaged_images_are_one_report(root):
     rows = ["x.jpg,absent,train", "0.jpg,a dog,tset", ",nothing,val"]
     (root / "t.csv").write_text("\n".join([(root / "t.csv").read_text(), *rows]))
-    for name, cut in (("1.jpg", 300), ("3.jpg", 5)):
-        (root / name).write_bytes((root / name).read_bytes()[:cut])
+    (root / "1.jpg").write_bytes((root / "1.jpg").read_bytes()[:-30])
+    (root / "3.jpg").write_bytes(b"<html>")
     problems = checked(root).problems
-    assert [problem.partition(": ")[2][:20] for problem in problems[:3]] == [
-        "split: 'tset' is no ",
-        "0 images, where one ",
-        f"{root}/3.jpg"[:20],
-    ]
-    assert "t.csv:8: 0 images" in problems[1]
-    assert "t.csv:7: 'x.jpg' is no file in" in problems[3]
-    assert "train: 1.jpg: " in problems[4]
-    assert "cannot be decoded" in problems[4]
     assert len(problems) == 5
+    told = "\n".join(problems)
+    for said in (
+        "t.csv:8: split: 'tset' is no split",
+        "t.csv:9: 0 images, where one was expected",
+        "t.csv:7: 'x.jpg' is no file in",
+        f"t.csv:5: {root}/3.jpg is not an image",
+        f"train: 1.jpg: {root}/1.jpg cannot be decoded",
+    ):
+        assert said in told
 
 
 def test_a_set_of_which_nothing_can_be_read(tmp_path):
@@ -134,7 +135,7 @@ def test_shards(root, tmp_path, decode):
 @pytest.mark.parametrize("decode", [True, False])
 def test_labelled_sets(root, decode):
     columns = {"image": "image", "text": "caption", "split": "split"}
-    (root / "4.jpg").write_bytes((root / "4.jpg").read_bytes()[:200])
+    (root / "4.jpg").write_bytes((root / "4.jpg").read_bytes()[:-30])
     rows = [f"{i}.jpg,is it {i}?,{split},yes" for i, split in enumerate(SPLITS)]
     rows += ["0.jpg,is it big?,train,yes"]
     (root / "t.csv").write_text("\n".join(["image,caption,split,label", *rows]))
@@ -146,7 +147,7 @@ def test_labelled_sets(root, decode):
 
 
 def test_letters_that_look_alike_are_no_problem():
-    fonts = (["DejaVuSans"], ["DejaVuSerif"], ["LATIN", "CYRILLIC"], ["Lu"])
-    report = check_data(module(Glyphs(16, *fonts, val_fraction=0.3)))
+    fonts = (["DejaVuSans", "DejaVuSansMono"], ["DejaVuSerif"], ["LATIN", "CYRILLIC"], ["Lu"])
+    report = check_data(module(Glyphs(16, *fonts)))
     assert report.problems == []
     assert report.duplicates

@@ -101,8 +101,8 @@ def test_a_number_of_captions_may_be_drawn():
 def test_a_caption_that_is_too_long_is_refused_before_training():
     with pytest.raises(
         DataError,
-        match=r"longer than max_length=4 tokens \(half have up to \d+, 95 % up to \d+\); the longest"
-        r" has .* train-",
+        match=r"longer than max_length=4 tokens \(half have up to \d+, 95 % up to \d+\); "
+        r"the longest has .* train-",
     ):
         module(max_length=4).read()
 

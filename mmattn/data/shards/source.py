@@ -74,15 +74,18 @@ class Shards:
             split: self._read(split, names, gathered, notes)
             for split, names in self._shards().items()
         }
-        gathered.raise_if_any()
-        parts = hold_out(
-            parts, {"val": self.val_fraction}, self.seed, notes, lambda sample: sample.key
-        )
+        with gathered.step():
+            if parts["train"]:
+                shares = {"val": self.val_fraction}
+                parts = hold_out(parts, shares, self.seed, notes, lambda sample: sample.key)
+        parts = {"train": (), "val": (), **parts}
         sets = {split: ShardSet(self.storage, tuple(rows)) for split, rows in parts.items()}
         tests = {s.removeprefix("test").removeprefix("/"): sets[s] for s in sets if s[:4] == "test"}
         if not tests:
             notes.append("There is no test set: nothing is tested after training")
-        return Splits(sets["train"], sets["val"], tests, tuple(notes))
+        splits = Splits(sets["train"], sets["val"], tests, tuple(notes))
+        gathered.raise_if_any(splits)
+        return splits
 
     def _shards(self) -> dict[str, list[str]]:
         """Return split -> the names of its shards."""

@@ -170,7 +170,9 @@ def test_a_file_that_is_no_image_is_not_packed(splits, tmp_path):
 
 
 def test_pictures_that_are_drawn_are_packed_without_loss(tmp_path):
-    splits = Glyphs(16, ["DejaVuSans"], ["DejaVuSerif"], ["GREEK"], ["Lu"], 0.1, 0.2).splits()
+    splits = Glyphs(
+        16, ["DejaVuSans", "DejaVuSansMono"], ["DejaVuSerif"], ["GREEK"], ["Lu"]
+    ).splits()
     pack(splits, tmp_path / "glyphs")
     same(splits, Shards(tmp_path / "glyphs").splits())
 
