@@ -7,7 +7,7 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mmattn.cli import schema
@@ -65,6 +65,7 @@ def build_data(overrides: Sequence[str], config_dir: Path | None = None) -> Spli
     from mmattn.cli.build import build
     from mmattn.cli.targets import check_targets
 
-    check_targets(config.data, config.allow_targets)
-    check_arguments(config.data)
+    plain = {"data": OmegaConf.to_container(config.data, resolve=True)}
+    check_targets(plain, config.allow_targets)
+    check_arguments(plain)
     return build(config.data, "data")

@@ -69,7 +69,7 @@ def test_mistakes_are_one_line(call, root, tmp_path):
         (data, ["check", "data=caption_tabel"], "data=caption_tabel: no such option; did you mean"),
         (data, ["check", "data.rot=x"], "data.rot: no such key"),
         (data, ["check", "--threads", "0"], "--threads 0: give 1 or more"),
-        (data, ["check", "data.source._target_=os.system"], "not on the list"),
+        (data, ["check", "data.source._target_=os.system"], "data.source._target_='os.system' is not on the list"),
         (data, ["check", "data.source.sise=3"], "data.source.sise: no such key"),
         (pack, chosen(root), "give the folder to write with --out"),
         (pack, [*chosen(root), "--out", tmp_path / "x", "--shard-size", "1T"], "--shard-size 1T"),
@@ -114,7 +114,8 @@ def test_pack_then_check_then_index(call, root, tmp_path):
 
 
 def test_sets_with_labels_are_not_packed(call, root, tmp_path):
-    rows = [f"{i}.png,is it {i}?,{s},yes" for i, s in enumerate(["train", "train", "val", "test"])]
+    splits = ["train", "train", "val", "test"]
+    rows = [f"{i}.png,is it {i}?,{s},{'yes' if i else 'no'}" for i, s in enumerate(splits)]
     (root / "data.csv").write_text("\n".join(["image,text,split,label", *rows]))
     code, _, err = call(pack, "data=manifest", f"data.root={root}", "--out", tmp_path / "x")
     assert code == 2

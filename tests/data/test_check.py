@@ -137,7 +137,7 @@ def test_labelled_sets(root, decode):
     columns = {"image": "image", "text": "caption", "split": "split"}
     (root / "4.jpg").write_bytes((root / "4.jpg").read_bytes()[:-30])
     rows = [f"{i}.jpg,is it {i}?,{split},yes" for i, split in enumerate(SPLITS)]
-    rows += ["0.jpg,is it big?,train,yes"]
+    rows += ["0.jpg,is it big?,train,no"]
     (root / "t.csv").write_text("\n".join(["image,caption,split,label", *rows]))
     source = Manifest(root, columns, {"label": {"column": "label"}}, file="t.csv")
     report = check_data(module(source, LabelDataModule), decode=decode)

@@ -141,8 +141,8 @@ def _write_set(
             with written_whole(folder / name) as unfinished:
                 count = _write_shard(unfinished, dataset, start, shard_bytes)
             write_index(folder / name)
-        yield name
         done(name)
+        yield name
         start, number = start + count, number + 1
 
 
