@@ -136,7 +136,7 @@ def _check_images(
     files = True
     for split, dataset in sets.items():
         images, sizes = _images(dataset), []
-        files = files and isinstance(images, (OnDisk, InShards))
+        files = files and _are_files(images)
         for index, look in enumerate(_looks(images, decode, threads)):
             key = images.key(index)
             if look.fault is not None:
@@ -155,6 +155,11 @@ def _check_images(
     # Pictures that are drawn may look alike (letters of two alphabets) and nobody can mend it.
     told = [f"the same image in different splits: {' = '.join(each)}" for each in report.leaks]
     (report.problems if files else report.notes).extend(told)
+
+
+def _are_files(images: Any) -> bool:
+    """Return whether the images of a set are stored, and not drawn."""
+    return isinstance(images, (OnDisk, InShards))
 
 
 def _images(dataset: Any) -> Any:

@@ -69,7 +69,11 @@ def test_mistakes_are_one_line(call, root, tmp_path):
         (data, ["check", "data=caption_tabel"], "data=caption_tabel: no such option; did you mean"),
         (data, ["check", "data.rot=x"], "data.rot: no such key"),
         (data, ["check", "--threads", "0"], "--threads 0: give 1 or more"),
-        (data, ["check", "data.source._target_=os.system"], "data.source._target_='os.system' is not on the list"),
+        (
+            data,
+            ["check", "data.source._target_=os.system"],
+            "data.source._target_='os.system' is not on the list",
+        ),
         (data, ["check", "data.source.sise=3"], "data.source.sise: no such key"),
         (pack, chosen(root), "give the folder to write with --out"),
         (pack, [*chosen(root), "--out", tmp_path / "x", "--shard-size", "1T"], "--shard-size 1T"),
@@ -86,12 +90,11 @@ def test_mistakes_are_one_line(call, root, tmp_path):
 
 @pytest.mark.fault("F22")
 def test_packages_are_allowed_on_the_command_line_only(tmp_path):
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "own.yaml").write_text(
-        "# @package _global_\nallow_targets: [mypkg]\ndata:\n  _target_: mypkg.Module\n"
-    )
+    (tmp_path / "experiment").mkdir()
+    own = "# @package _global_\nallow_targets: [mypkg]\ndata:\n  _target_: mypkg.Module\n"
+    (tmp_path / "experiment" / "own.yaml").write_text(own)
     with pytest.raises(ConfigError, match="counts on the command line only"):
-        data_config.build_data(["data=own"], tmp_path)
+        data_config.build_data(["experiment=own"], tmp_path)
 
 
 def test_pack_then_check_then_index(call, root, tmp_path):

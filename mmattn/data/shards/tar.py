@@ -75,8 +75,8 @@ def tar_members(file: Readable, size: int, problems: Problems) -> list[Member]:
                 problems.add(f"offset {header.start:,}", f"{excerpt(header.name)} {fault}")
             elif header.kind in FILE:
                 found[header.name] = Member(header.name, header.start + BLOCK, header.size)
-    except TarError as fault:
-        problems.note(f"{problems.path}:{fault}")
+    except TarError as error:
+        problems.note(f"{problems.path}:{error}")
     return list(found.values())
 
 

@@ -23,7 +23,7 @@ from mmattn.data.shards.source import Shards
 from mmattn.data.transforms import ToNormalised
 from mmattn.errors import ConfigError, DataError
 
-SHARD = 4 * 10240
+SHARD = 2 * 10240
 
 
 def photos(folder, names, size=(40, 30)):
