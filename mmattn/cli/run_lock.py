@@ -15,10 +15,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from mmattn.errors import ConfigError
 
+fcntl: Any
 try:
     import fcntl
 except ImportError:  # Windows

@@ -2,29 +2,28 @@
 
 import os
 import signal
-from types import FrameType
+import threading
 
 IGNORED = ("SIGINT", "SIGUSR1")
 
 
 def leave_signals_to_parent(worker_id: int) -> None:
-    """Let a reading process outlive the signals that stop a run: it ends when its parent does.
+    """Let a reading process outlive the signals that stop a run: it ends when its parent says so.
 
     Ctrl-C and schedulers signal every process of a run. The training process still needs its
-    batches until it has saved, and a worker's death would be an error to it.
-
-    SIGTERM is ignored once: the second one is that of the parent, which ends a worker that hangs.
+    batches until it has saved, and a worker's death would be an error to it. Its own SIGTERM, by
+    which it ends workers at exit, still does.
     """
     signal.set_wakeup_fd(-1)  # it is the parent's, and would tell it of our signals
     for name in IGNORED:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _first)
+    if hasattr(signal, "sigwaitinfo"):  # Linux: only there a signal's sender is told
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
 
 
-def _first(number: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, _second)
-
-
-def _second(number: int, frame: FrameType | None) -> None:
+def _end_with_parent(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
     os._exit(0)

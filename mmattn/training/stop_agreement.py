@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from itertools import count
+from typing import Any
 
 import torch
 from torch import Tensor, distributed
+from torch._C._distributed_c10d import PrefixStore, Store
 
 from mmattn.training.stop_request import REQUEST, StopRequest
 
@@ -45,7 +47,7 @@ class StopAgreement:
         self._word = f"stop-{next(MADE)}"  # one that no training before this one has left
         self._store = None
         if not self.alone:
-            self._group = distributed.new_group(backend="gloo")
+            self._group: Any = distributed.new_group(backend="gloo")  # typed as perhaps a number
             self._store = run_store()
 
     @property
@@ -114,10 +116,10 @@ class StopAgreement:
             self._store.set(self._word, "1")
 
 
-def run_store() -> distributed.Store:
+def run_store() -> Store:
     """Return the store that the ranks of this run share, for words of ours."""
     default = distributed.distributed_c10d._get_default_store()
-    return distributed.PrefixStore("mmattn", default)
+    return PrefixStore("mmattn", default)
 
 
 @contextmanager
