@@ -49,16 +49,14 @@ def test_while_training_it_is_remembered(request_):
 
 def test_the_signals_go_back_to_whom_they_belonged():
     before = [signal.getsignal(number) for number in SIGNALS]
-    threads = threading.active_count()
-    request = StopRequest()
+    threads, request = set(threading.enumerate()), StopRequest()
     with request.installed():
         request.install()  # twice is once
         assert signal.getsignal(signal.SIGTERM) == request._received
+        (watching,) = set(threading.enumerate()) - threads
     assert [signal.getsignal(number) for number in SIGNALS] == before
-    end = time.monotonic() + 60
-    while threading.active_count() > threads and time.monotonic() < end:
-        time.sleep(0.01)
-    assert threading.active_count() == threads
+    watching.join(60)
+    assert not watching.is_alive()
 
 
 def test_a_thread_cannot_and_need_not_take_them():
