@@ -3,8 +3,10 @@
 import os
 import signal
 import threading
+import time
 
 IGNORED = ("SIGINT", "SIGUSR1")
+LONGEST = 600  # seconds that a run may take to stop
 
 
 def leave_signals_to_parent(worker_id: int) -> None:
@@ -24,6 +26,10 @@ def leave_signals_to_parent(worker_id: int) -> None:
 
 
 def _end_with_parent(parent: int) -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
-        pass
+    """End when the parent says so, or long after a scheduler has: two words may come as one."""
+    sender = signal.sigwaitinfo({signal.SIGTERM}).si_pid
+    end = time.monotonic() + LONGEST
+    while sender != parent and (left := end - time.monotonic()) > 0:
+        told = signal.sigtimedwait({signal.SIGTERM}, left)
+        sender = sender if told is None else told.si_pid
     os._exit(0)

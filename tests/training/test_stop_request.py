@@ -110,6 +110,13 @@ for line in sys.stdin:
 """
 
 
+def wait_until_heard(pid):
+    """Wait until no signal is pending: two of a kind would be one."""
+    status, end = Path(f"/proc/{pid}/status"), time.monotonic() + 60
+    while "ShdPnd:\t0000000000000000" not in status.read_text() and time.monotonic() < end:
+        time.sleep(0.01)
+
+
 @pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="a signal's sender is not told")
 def test_a_process_that_reads_data_outlives_what_stops_the_run_but_not_its_parents_word():
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
@@ -124,6 +131,7 @@ def test_a_process_that_reads_data_outlives_what_stops_the_run_but_not_its_paren
                 process.stdin.write("\n")
                 process.stdin.flush()
                 assert process.stdout.readline() == "alive\n"
+                wait_until_heard(process.pid)
             process.terminate()
             assert process.wait(60) == 0
             assert process.stderr.read() == ""
