@@ -126,10 +126,10 @@ def test_ctrl_c_while_workers_read_and_a_requeue_after_going_on(start, tmp_path)
     scontrol.chmod(0o755)
     inherited = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "123"}
     options = (here(tmp_path), "ckpt_path=auto", "callbacks.preemption.requeue=true")
-    second = start(*options, environment=inherited).until_step(3)
+    second = start(*options, environment=inherited)
+    second.until(lambda: "going on from" in second.said()).until_step(3)
     code, said = second.signal(signal.SIGUSR1).end()
     assert code == 138, said
-    assert "going on from" in said
     assert (tmp_path / "asked").read_text() == "requeue 123\n"
     assert read_checkpoint(path)["global_step"] > step
 
