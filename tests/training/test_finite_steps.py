@@ -243,6 +243,7 @@ def break_one(rank, argument):
     } | finite.state_dict()
 
 
+@pytest.mark.slow
 def test_two_ranks_agree_on_a_number_that_only_one_of_them_saw(
     in_two_processes, make_data, make_task, make_trainer, tmp_path
 ):

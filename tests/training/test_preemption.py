@@ -96,9 +96,9 @@ SHORT = {"limit_train_batches": 4, "val_check_interval": 2, "limit_val_batches":
 PLACES = {
     "middle of an epoch": ("on_before_optimizer_step", 5),
     "middle of a validation": ("on_validation_batch_end", 5),
-    "while saving": ("on_save_checkpoint", 2),
 }
 MORE = {
+    "while saving": ("on_save_checkpoint", 2),
     "first step": ("on_train_batch_start", 1),
     "last step before a validation": ("on_train_batch_end", 2),
     "last step of an epoch": ("on_before_backward", 4),
