@@ -25,7 +25,7 @@ def composed():
 def test_a_control_keeps_what_changes_learning_and_drops_what_writes(composed):
     config = composed("callbacks=[classification,freeze]", "logger=csv")
     control = without(config, "text")
-    assert set(control.callbacks) == {"step_seed", "freeze"}
+    assert set(control.callbacks) == {"step_seed", "finite", "freeze"}
     assert control.logger is None
     assert not control.trainer.enable_checkpointing
     assert control.data.withhold == "text"
