@@ -193,7 +193,7 @@ def test_settings_that_cannot_be(root, options, said):
 
 @pytest.mark.fault("F15")
 @pytest.mark.fault("F16")
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(st.binary(max_size=60), st.sampled_from(["t.csv", "t.tsv", "t.jsonl"]), st.booleans())
 def test_any_bytes_are_read_or_refused(data, name, appended):
     with tempfile.TemporaryDirectory() as folder:

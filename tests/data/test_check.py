@@ -146,6 +146,7 @@ def test_labelled_sets(root, decode):
     assert len(report.problems) == decode  # a header does not tell that the rest is missing
 
 
+@pytest.mark.slow
 def test_letters_that_look_alike_are_no_problem():
     fonts = (["DejaVuSans", "DejaVuSansMono"], ["DejaVuSerif"], ["LATIN", "CYRILLIC"], ["Lu"])
     report = check_data(module(Glyphs(16, *fonts)))

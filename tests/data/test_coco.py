@@ -231,7 +231,7 @@ def test_settings_that_cannot_be(root):
 
 @pytest.mark.fault("F15")
 @pytest.mark.fault("F16")
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(st.binary(max_size=60), st.integers(0, 400))
 def test_any_bytes_are_read_or_refused(data, at):
     with tempfile.TemporaryDirectory() as folder:

@@ -158,7 +158,7 @@ def test_another_text(root):
 
 @pytest.mark.fault("F15")
 @pytest.mark.fault("F16")
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(st.binary(max_size=60), st.integers(0, 900))
 def test_any_bytes_are_read_or_refused(data, at):
     with tempfile.TemporaryDirectory() as folder:

@@ -430,6 +430,6 @@ def test_a_part_of_the_real_flickr8k(data_root, tmp_path):
         for split, each in by_split(whole).items()
     }
     splits = Splits(part["train"], part["val"], {"": part["test"]})
-    found = pack(splits, tmp_path / "packed", 1 << 20)
+    found = pack(splits, tmp_path / "packed", 1 << 18)
     assert len(found.shards["train"]) > 1
     same(splits, Shards(tmp_path / "packed", verify=True).splits())

@@ -67,10 +67,14 @@ def served():
     thread.join()
 
 
-@pytest.mark.parametrize("kind", ["folder", "file", "memory", "served"])
-def test_all_kinds_give_the_same(kind, folder, memory, served):
-    roots = {"folder": folder, "file": f"file://{folder}", "memory": memory, "served": served}
-    there = storage(roots[kind])
+SERVED = pytest.param("served", marks=pytest.mark.slow)  # the web's client takes long to import
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "memory", SERVED])
+def test_all_kinds_give_the_same(kind, request):
+    name = "folder" if kind == "file" else kind
+    root = request.getfixturevalue(name)
+    there = storage(f"file://{root}" if kind == "file" else root)
     assert there.read_range("a/x.tar", 3, 5) == DATA[3:8]
     assert there.read_range("a/x.tar", 2040, 8) == DATA[-8:]
     assert there.read("z.tar") == DATA
@@ -101,6 +105,7 @@ def test_failures_name_the_file(kind, folder, memory, monkeypatch):
         there.read("z.tar")
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_give_parts_is_told(served):
     with pytest.raises(DataError, match=r"gave 2,048 bytes where 5 .* does not give parts"):
         storage(served).read_range("whole.tar", 3, 5)
@@ -171,10 +176,10 @@ def read_all(there, queue):
     queue.put([there.read_range(name, 3, 5) for name in ("a/x.tar", "z.tar")])
 
 
-@pytest.mark.parametrize("kind", ["folder", "served"])
+@pytest.mark.parametrize("kind", ["folder", SERVED])
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_process_that_was_forked_opens_files_of_its_own(kind, folder, served):
-    there = storage({"folder": folder, "served": served}[kind])
+def test_a_process_that_was_forked_opens_files_of_its_own(kind, request):
+    there = storage(request.getfixturevalue(kind))
     assert there.read_range("a/x.tar", 3, 5) == DATA[3:8]
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
