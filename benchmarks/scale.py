@@ -18,9 +18,11 @@ from collections.abc import Callable
 
 import torch
 from captioning_step import CAPTIONS, SIZES, Sizes, batch, loss_of, optimiser, our_model
-from torch import Tensor, distributed, multiprocessing
+from torch import Tensor, distributed
+from torch.distributed import GradBucket  # pyright: ignore[reportPrivateImportUsage]
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.futures import Future
+from torch.multiprocessing.spawn import start_processes
 from torch.nn.parallel import DistributedDataParallel
 
 from mmattn import Captioner
@@ -45,9 +47,11 @@ class Counted:
     bytes = 0
 
 
-def count_and_reduce(counted: Counted, bucket: distributed.GradBucket) -> Future[Tensor]:
+def count_and_reduce(counted: Counted, bucket: GradBucket) -> Future[Tensor]:
     counted.bytes += bucket.buffer().nbytes
-    return allreduce_hook(distributed.group.WORLD, bucket)
+    world = distributed.group.WORLD
+    assert world is not None
+    return allreduce_hook(world, bucket)
 
 
 def step_of(loss: torch.nn.Module, data: tuple[Tensor, Tensor, Tensor]) -> Callable[[], None]:
@@ -134,7 +138,7 @@ def run(sizes: Sizes, images: int, steps: int, rounds: int) -> None:
     """Start both processes and wait for them."""
     with tempfile.TemporaryDirectory() as folder:
         arguments = (folder, sizes, images, steps, rounds)
-        multiprocessing.start_processes(work, arguments, nprocs=2, start_method="fork")
+        start_processes(work, arguments, nprocs=2, start_method="fork")
 
 
 if __name__ == "__main__":

@@ -25,10 +25,11 @@ from dataclasses import dataclass
 from math import log2
 
 import torch
-from captioning_step import SIZES, Sizes, batch, loss_of, our_model
+from captioning_step import SIZES, Data, Sizes, batch, loss_of, our_model
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from mmattn import Captioner
 from mmattn.blocks import Block
 
 GB = 1e9
@@ -63,7 +64,8 @@ def counted(sizes: Sizes) -> Model:
     model = our_model(sizes)
     blocks = [bytes_of(module) for module in model.modules() if isinstance(module, Block)]
     four = batch(4, sizes, "cpu")  # so that their captions are padded alike
-    kept = [kept_bytes(model, tuple(x[:count] for x in four)) for count in (2, 4)]
+    two = four[0][:2], four[1][:2], four[2][:2]
+    kept = [kept_bytes(model, data) for data in (two, four)]
     weights = bytes_of(model)
     return Model(
         weights, max(blocks), weights - sum(blocks), len(blocks) + 1, (kept[1] - kept[0]) / 2
@@ -74,7 +76,7 @@ def bytes_of(module: nn.Module) -> float:
     return sum(parameter.numel() * 4.0 for parameter in module.parameters())
 
 
-def kept_bytes(model: nn.Module, data) -> int:
+def kept_bytes(model: Captioner, data: Data) -> int:
     """Return the size of all storages that a forward pass keeps for its backward pass."""
     storages: dict[int, int] = {}
     alive: list[Tensor] = []  # or another tensor would take the place of one that is gone

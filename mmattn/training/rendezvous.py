@@ -5,7 +5,8 @@ import os
 import socket
 from datetime import timedelta
 
-from torch.distributed import PrefixStore, Store, TCPStore
+# torch documents them there, and pyright finds them elsewhere.
+from torch.distributed import PrefixStore, Store, TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
 from mmattn.errors import ConfigError
 

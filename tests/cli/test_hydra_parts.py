@@ -57,7 +57,7 @@ def test_anything_else_is_refused(node, key):
 def test_jobs_of_slurm_name_the_extra_that_they_need(monkeypatch):
     schema.register()
     with initialize_config_dir(str(schema.config_dir()), version_base="1.3"):
-        chosen = "hydra/launcher=submitit_slurm"
+        chosen = "hydra/launcher=slurm"
         config = compose("train", [chosen], return_hydra_config=True)
     check_hydra_node(config.hydra)
     monkeypatch.setattr(hydra_parts, "find_spec", lambda name: None)

@@ -103,10 +103,10 @@ def test_processes_that_srun_starts_share_the_run_directory(monkeypatch, step, s
 def test_jobs_of_slurm_are_described_as_the_launcher_understands_them():
     from hydra_plugins.hydra_submitit_launcher.config import SlurmQueueConf
 
-    path = schema.config_dir() / "hydra" / "launcher" / "submitit_slurm.yaml"
+    path = schema.config_dir() / "hydra" / "launcher" / "slurm.yaml"
     ours, theirs = OmegaConf.load(path), OmegaConf.structured(SlurmQueueConf)
-    assert ours.pop("_target_") == theirs.pop("_target_")
-    OmegaConf.merge(theirs, OmegaConf.to_container(ours))  # the same keys, of their types
+    assert ours._target_ == theirs._target_
+    OmegaConf.merge(theirs, ours)  # the same keys, of their types
 
 
 @pytest.mark.parametrize(

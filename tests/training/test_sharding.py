@@ -15,7 +15,10 @@ from mmattn.training.sharding import shard, skeleton
 from mmattn.training.step_seed import StepSeed
 from mmattn.training.strategies import DDP, FSDP
 
-pytestmark = pytest.mark.filterwarnings("ignore:The dirpath has changed")  # each has its own
+pytestmark = [  # each run has its own folder, and only the first one draws
+    pytest.mark.filterwarnings("ignore:The dirpath has changed"),
+    pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`"),
+]
 LIMIT = 60.0  # seconds
 
 
@@ -53,26 +56,22 @@ def on_two_ranks(rank, argument):
     """Train in parts, go on from a checkpoint, train whole; return weights and figures."""
     folder, two = argument[0], {"devices": 2}
 
-    def watched(name):
-        keep = ModelCheckpoint(folder / name, "{step}", save_top_k=-1, every_n_train_steps=1)
-        # Rank 0 draws alone, with and without a validation around it, and goes backward for it.
-        place, options = str(folder / f"maps-{name}-{rank}"), {"every_n_steps": 2}
-        maps = AttentionLogger(place, map=Chefer(), probes=Probes(size=1), **options)
-        return keep, maps
+    def keep(name):
+        return ModelCheckpoint(folder / name, "{step}", save_top_k=-1, every_n_train_steps=1)
 
-    held = Holds()
+    # Rank 0 draws alone, with and without a validation around it, and goes backward for it.
+    place, probes = str(folder / f"maps-{rank}"), Probes(size=1)
+    maps, held = AttentionLogger(place, map=Chefer(), probes=probes, every_n_steps=2), Holds()
     options = {"enable_checkpointing": True, **two}
-    task, trainer, data = fit(argument, FSDP(LIMIT), *watched("kept"), held, **options)
+    task, trainer, data = fit(argument, FSDP(LIMIT), keep("kept"), maps, held, **options)
     figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
     trainer.test(task, datamodule=data, verbose=False)
-    options["ckpt_path"] = folder / "kept" / "step=2.ckpt"
-    again, _, _ = fit(argument, FSDP(LIMIT), *watched("again"), **options)
-    whole = {**options, "ckpt_path": None}
-    ddp, plain, _ = fit(argument, DDP(LIMIT), *watched("ddp"), **whole)
-    from_parts, _, _ = fit(argument, DDP(LIMIT), *watched("a"), **options)
-    options["ckpt_path"] = folder / "ddp" / "step=2.ckpt"
-    from_whole, _, _ = fit(argument, FSDP(LIMIT), *watched("b"), **options)
+    ddp, plain, _ = fit(argument, DDP(LIMIT), keep("ddp"), **options)
     expected = {name: float(value) for name, value in plain.callback_metrics.items()}
+    parts, whole = folder / "kept" / "step=2.ckpt", folder / "ddp" / "step=2.ckpt"
+    again, _, _ = fit(argument, FSDP(LIMIT), keep("a"), ckpt_path=parts, **options)
+    from_parts, _, _ = fit(argument, DDP(LIMIT), keep("b"), ckpt_path=parts, **options)
+    from_whole, _, _ = fit(argument, FSDP(LIMIT), keep("c"), ckpt_path=whole, **options)
     refused = ""
     try:
         fit(argument, FSDP(LIMIT), EMAWeightAveraging(decay=0.9), **two)
@@ -105,11 +104,12 @@ def close(found, expected):
     )
 
 
+@pytest.mark.slow
 def test_a_model_in_parts_trains_resumes_and_ends_as_a_whole_one_does(
     in_two_processes, make_data, make_task, make_trainer, tmp_path
 ):
     argument = (tmp_path, make_data, make_task, make_trainer)
-    found = in_two_processes(on_two_ranks, [argument] * 2, timeout=200)
+    found = in_two_processes(on_two_ranks, [argument] * 2, timeout=500)
     for one in found:
         assert one["weights"] == one["resumed"]  # to the last bit
         assert all(close(one[name], one["ddp"]) for name in ("weights", "from parts", "from whole"))
@@ -121,9 +121,9 @@ def test_a_model_in_parts_trains_resumes_and_ends_as_a_whole_one_does(
         for name in ("val/loss", "val/token_accuracy"):
             assert one["figures"][name] == pytest.approx(one["expected"][name], abs=1e-3)
     assert found[0]["weights"] == found[1]["weights"]
-    drawn = {path.name for path in (tmp_path / "maps-kept-0").iterdir()}
+    drawn = {path.name for path in (tmp_path / "maps-0").iterdir()}
     assert {"step-000002", "step-000004", "step-000006"} <= drawn
-    assert not (tmp_path / "maps-kept-1").exists()
+    assert not (tmp_path / "maps-1").exists()
 
     # One process reads such a checkpoint as its own, safely.
     saved = read_checkpoint(tmp_path / "kept" / "step=6.ckpt")
