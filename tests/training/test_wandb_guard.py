@@ -16,7 +16,7 @@ import wandb
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import WandbLogger
 
-from mmattn.training.wandb_guard import SERVICE, children, with_limits
+from mmattn.training.wandb_guard import SERVICE, children, tear_down, with_limits
 
 pytestmark = [
     pytest.mark.fault("F23"),
@@ -56,6 +56,14 @@ class Answer(BaseHTTPRequestHandler):
         pass
 
 
+@pytest.fixture(autouse=True)
+def _anew():
+    """W&B reads the environment once, so each test begins anew and leaves nothing."""
+    tear_down()
+    yield
+    tear_down()
+
+
 @pytest.fixture
 def server():
     """Start a stub server that answers with this status; return it."""
@@ -87,16 +95,14 @@ def online(monkeypatch, tmp_path):
             monkeypatch.setenv(name, value)
         return WandbLogger(project="test", save_dir=str(tmp_path), **options)
 
-    yield make
-    wandb.teardown()  # what it knows of the environment
+    return make
 
 
 @pytest.fixture
 def offline(monkeypatch, tmp_path):
     """A logger that stays offline."""
     monkeypatch.setenv("WANDB_MODE", "offline")
-    yield WandbLogger(project="test", save_dir=str(tmp_path), offline=True)
-    wandb.teardown()
+    return WandbLogger(project="test", save_dir=str(tmp_path), offline=True)
 
 
 class At(Callback):
