@@ -28,7 +28,6 @@ log = logging.getLogger(__name__)
 MISTAKES = (UserError, HydraException, OmegaConfBaseException)
 
 schema.register()
-check_hydra_parts()  # here, so that the processes of a parallel launcher check theirs, too
 
 
 @hydra.main(version_base="1.3", config_path=str(schema.config_dir()), config_name="train")
@@ -69,6 +68,7 @@ def main() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     sys.argv[1:] = long_names(flags_first(sys.argv[1:]))
     print_anything()
+    check_hydra_parts()
     with mistakes_in_one_line(), REQUEST.installed():
         try:
             train()

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TINY = [
     *("callbacks=none", "test=false", "print_config=false", "trainer.accelerator=cpu"),
     *("trainer.enable_progress_bar=false", "trainer.max_epochs=1"),
-    *("trainer.limit_train_batches=2", "trainer.limit_val_batches=1"),
+    *("trainer.limit_train_batches=2", "trainer.log_every_n_steps=1"),
 ]
 
 
@@ -105,10 +105,9 @@ def test_joblib_runs_points_side_by_side_each_in_its_folder(train, tmp_path, sma
     assert (points[0].parent / "table.md").is_file()
 
 
-@pytest.mark.slow
 @pytest.mark.fault("F22")
-def test_joblibs_processes_check_hydras_own_settings(train, tmp_path):
-    """A point's own settings are only read there: what they name must not run there either."""
+def test_what_a_point_of_a_sweep_names_is_checked_before_joblib_starts_any(train, tmp_path):
+    """Hydra reads the settings of all points first: our check of its own parts sees them there."""
     folder = tmp_path / "mine" / "experiment"
     folder.mkdir(parents=True)
     for name in ("one", "two"):
