@@ -26,7 +26,7 @@ SMALL = [
     "model.text.dim=16",
     "model.text.depth=1",
     "model.text.context_dim=16",
-    "model.text.block.dropout=0.1",
+    "++model.text.block.dropout=0.1",
     "trainer.accelerator=cpu",
     "callbacks=[checkpoint,step_seed,throughput,curve,ema]",
 ]

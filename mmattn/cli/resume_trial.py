@@ -135,7 +135,8 @@ def train(folder: Path, overrides: Sequence[str], code: int = 0) -> Path:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=os.environ | {"MMATTN_RUN_TIME": folder.name},
+            # A process that is killed leaves its temporary files: they go with the folder.
+            env=os.environ | {"MMATTN_RUN_TIME": folder.name, "TMPDIR": str(folder.parent)},
             check=False,
         )
     if done.returncode != code:

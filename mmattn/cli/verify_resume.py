@@ -45,7 +45,7 @@ def main() -> None:
         check(arguments.steps, arguments.batches, cuts, overrides)
         from mmattn.cli.resume_trial import table, try_resuming
 
-        with TemporaryDirectory(prefix="mmattn-verify-resume-") as folder:
+        with TemporaryDirectory(prefix="mmattn-") as folder:
             trial = try_resuming(
                 overrides, Path(folder), arguments.steps, arguments.batches, cuts, progress=print
             )
