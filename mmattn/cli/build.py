@@ -25,6 +25,7 @@ from mmattn.tasks.task import Task
 from mmattn.training.feature_cache import FeatureCache
 from mmattn.training.preemption import Preemption
 from mmattn.training.resume_point import ResumePoint
+from mmattn.training.shared_buffers import SharedBuffers
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ def build_trainer(config: DictConfig) -> L.Trainer:
     partial = instantiate(detached(config.trainer), _partial_=True, _convert_="all")
     try:
         return partial(
-            callbacks=[ResumePoint(), *kept],
+            callbacks=[ResumePoint(), SharedBuffers(), *kept],
             logger=loggers or False,
         )
     except (ValueError, TypeError, MisconfigurationException) as error:

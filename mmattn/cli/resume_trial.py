@@ -152,12 +152,11 @@ def described(whole: Path) -> Trial:
     """Return the trial of a run that was trained in one go, without any cut yet."""
     config = OmegaConf.load(whole / "config.yaml")
     weights = torch.load(whole / TRACE / END, weights_only=True)
-    last = {name: weights["end"][name] for name in weights["before"]}
     return Trial(
         workers=int(OmegaConf.select(config, "data.loader.num_workers") or 0),
         ranks=len(list((whole / TRACE).glob("steps-*.jsonl"))),
         precision=str(OmegaConf.select(config, "trainer.precision")),
-        control=largest_difference(last, weights["before"])[0],
+        control=largest_difference(weights["last"], weights["before"])[0],
     )
 
 

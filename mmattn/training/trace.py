@@ -19,8 +19,8 @@ class Trace(Checkpoint):
     """Notes every weight, the optimiser's state and the losses after each optimiser step.
 
     `steps-<rank>.jsonl` has a line a step with a digest of each tensor, and `end.pt` the weights
-    and the optimiser's state at the end, with the weights one step before. As a kind of checkpoint
-    callback it comes after all others.
+    and the optimiser's state at the end, with the learned weights after the last two steps. As a
+    kind of checkpoint callback it comes after all others.
 
     Args:
         folder: where the files go.
@@ -71,7 +71,12 @@ class Trace(Checkpoint):
         if trainer.is_global_zero:
             self.folder.mkdir(parents=True, exist_ok=True)
             end = {**weights_of(pl_module), **optimizer_of(trainer, pl_module)}
-            torch.save({"end": end, "before": self._before}, self.folder / END)
+            learned = [name for name, of in pl_module.named_parameters() if of.requires_grad]
+            steps = {
+                name: {key: of[key] for key in learned if key in of}
+                for name, of in (("before", self._before), ("last", self._weights))
+            }
+            torch.save({"end": end, **steps}, self.folder / END)
 
     def _note(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         losses = {

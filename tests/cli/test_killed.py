@@ -17,6 +17,7 @@ from mmattn.training.metrics_file import read_rows
 from mmattn.training.trace import END, largest_difference
 
 KILLS = int(os.environ.get("MMATTN_KILLS", "20"))  # a nightly run takes 200
+STEPS, EVERY = 5 * KILLS, 3  # too many for so few starts; a checkpoint every three
 PATIENCE = 500  # seconds that any one thing may take on a busy machine
 
 
@@ -34,9 +35,12 @@ def start(composed, small_run, tmp_path):
             f"++data.loader.num_workers={workers}",
             *("data.loader.batch_size=8", "trainer.limit_train_batches=7", "trainer.max_epochs=-1"),
             *("trainer.limit_val_batches=1", "trainer.check_val_every_n_epoch=1"),
-            *(f"trainer.max_steps={3 * KILLS}", "trainer.log_every_n_steps=1", "test=false"),
+            *(f"trainer.max_steps={STEPS}", "trainer.log_every_n_steps=1", "test=false"),
             "callbacks=[checkpoint,step_seed,throughput,curve,ema]",
-            *("callbacks.checkpoint.monitor=null", "++callbacks.checkpoint.every_n_train_steps=1"),
+            *(
+                "callbacks.checkpoint.monitor=null",
+                f"++callbacks.checkpoint.every_n_train_steps={EVERY}",
+            ),
             "+callbacks.trace._target_=mmattn.training.trace.Trace",
             f"+callbacks.trace.folder={folder / 'trace'}",
         )
@@ -88,12 +92,12 @@ def test_killed_at_random_times_it_ends_with_the_very_same_bits(start, tmp_path)
     process = start(whole, 0, 1)
     process.join(PATIENCE)
     assert process.exitcode == 0
-    a_step = (time.monotonic() - begun) / (3 * KILLS)
+    a_step = (time.monotonic() - begun) / STEPS
 
     chance = random.Random(0)
     for number in range(KILLS):
         process = start(killed, chance.choice([0, 2]), number)
-        learned(killed, process, chance.randint(0, 2))
+        learned(killed, process, chance.randint(0, 4))
         time.sleep(chance.random() * a_step)
         process.kill()
         process.join(PATIENCE)
@@ -107,8 +111,10 @@ def test_killed_at_random_times_it_ends_with_the_very_same_bits(start, tmp_path)
     assert any(name.startswith("optimizer exp_avg of ") for name in ends[0])
     assert largest_difference(*ends) == (0.0, "")
     right = {each["step"]: each["found"] for each in steps(whole)}
-    assert len(right) == 3 * KILLS
-    assert len({json.dumps(found) for found in right.values()}) == 3 * KILLS  # each is another
-    assert {each["step"] for each in steps(killed)} == right.keys()
+    assert len({json.dumps(found) for found in right.values()}) == STEPS  # each is another
+    done = [each["step"] for each in steps(killed)]
     assert all(right[each["step"]] == each["found"] for each in steps(killed))
+    assert len(done) > len(set(done))  # some were learned again
+    # Killed between the checkpoint of a step and this note of it, a step is not noted.
+    assert all(step % EVERY == 0 for step in right.keys() - set(done))
     assert read_rows(whole / "metrics.csv") == read_rows(killed / "metrics.csv")
