@@ -18,7 +18,7 @@ from mmattn.training.other_ranks import GRACE, LINGER, OtherRanks, RankError
 from mmattn.training.rendezvous import listen, meet
 
 # What the back ends say, in plain RuntimeErrors, where another rank is gone or silent.
-LOST = re.compile(r"\bgloo/|\bNCCL\b")
+LOST = re.compile(r"\bgloo/|\bNCCL\b|^Application timeout caused pair closure")
 
 
 class Launcher(_SubprocessScriptLauncher):

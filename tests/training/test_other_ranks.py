@@ -79,6 +79,7 @@ def test_what_only_sounds_like_a_lost_rank_is_no_reason_to_blame_one():
     assert not launcher.lost_contact(RuntimeError("DataLoader timed out after 60 seconds"))
     assert not launcher.lost_contact(ConnectionResetError("Connection reset by peer"))
     assert launcher.lost_contact(DistBackendError("NCCL error"))
+    assert launcher.lost_contact(RuntimeError("Application timeout caused pair closure"))
 
 
 def test_a_silent_rank_is_killed_and_named(others, launcher_of, monkeypatch):
