@@ -79,20 +79,24 @@ def table(tmp_path_factory):
     return {row[1]: row[4] for row in ROW.finditer(text)}
 
 
+@pytest.mark.slow
 def test_every_fault_has_a_row_in_order(table):
     assert list(table) == [f"F{i}" for i in range(1, 35)]
 
 
+@pytest.mark.slow
 def test_tests_are_counted_over_both_legs_and_processes(table):
     assert table["F1"] == "4 passed: [some](test_some.py)"
     assert table["F2"] == "1 passed: [some](test_some.py)"
 
 
+@pytest.mark.slow
 def test_failures_are_not_hidden(table):
     assert table["F3"] == "**1 failed, 1 passed**: [some](test_some.py)"
     assert table["F4"] == "**1 failed**: [some](test_some.py)"
 
 
+@pytest.mark.slow
 def test_a_skip_is_no_test(table):
     assert table["F5"] == table["F6"] == "no test"
 

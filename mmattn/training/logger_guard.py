@@ -41,7 +41,8 @@ class LoggerGuard:
         self._patience = timeout  # at the start and at the end
         self._queue = None if isinstance(logger, LOCAL) else CallQueue()
         self._said: set[str] = set()
-        self._late = False
+        self._late = False  # it once took longer than it may
+        self._over = False  # whatever still comes of it is known already
         for name in METHODS:
             of_class = getattr(type(logger), name, None)
             if of_class is not None and of_class is not getattr(Logger, name, None):
@@ -109,7 +110,7 @@ class LoggerGuard:
     def _say(self, what: str) -> None:
         """Warn, once of each kind of trouble."""
         kind = what.partition(" (")[0]
-        if kind not in self._said:
+        if kind not in self._said and not self._over:
             self._said.add(kind)
             log.warning(
                 "%s %s; training goes on, its figures are in metrics.csv, and this is said once",

@@ -114,6 +114,7 @@ class WandbGuard(LoggerGuard):
 
     def _end_late_service(self) -> None:
         if self._late:  # a service that hangs would hold up the end of the program, too
+            self._over = True
             end_service()
 
     def _finish(self, exit_code: int) -> None:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-pytestmark = pytest.mark.fault("F31")
+pytestmark = [pytest.mark.fault("F31"), pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
 COMMITS = {"main": "1" * 40, "v1": "2" * 40}
 PROGRAM = """

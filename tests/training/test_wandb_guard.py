@@ -3,11 +3,13 @@
 The service is W&B's own; its server is a stub in this process, or nobody.
 """
 
+import gc
 import json
 import os
 import shlex
 import signal
 import threading
+import warnings
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -62,6 +64,9 @@ def _anew():
     tear_down()
     yield
     tear_down()
+    with warnings.catch_warnings():  # nobody waits for a service that was killed
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture
@@ -158,6 +163,7 @@ def test_a_server_that_cannot_be_reached_makes_the_run_an_offline_one(
     assert rows
 
 
+@pytest.mark.slow
 def test_a_key_that_is_refused_makes_the_run_an_offline_one(
     trained, online, server, caplog, capsys
 ):
@@ -169,6 +175,7 @@ def test_a_key_that_is_refused_makes_the_run_an_offline_one(
     assert len(uploads(capsys.readouterr().out)) == 1
 
 
+@pytest.mark.slow
 def test_a_server_that_is_lost_midway_costs_no_more_than_the_limit_at_the_end(
     trained, online, server, caplog, capsys
 ):
@@ -213,6 +220,7 @@ def test_a_service_that_hangs_is_ended_when_the_limit_is_over(trained, offline, 
     assert rows
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_for_wandb_is_full_for_wandb_only(trained, offline, caplog, capsys):
     """The service may write nothing more, as on a full disk; training may."""
     import resource
@@ -243,6 +251,7 @@ def test_a_folder_that_cannot_be_made_leaves_wandb_out(trained, monkeypatch, tmp
     assert rows
 
 
+@pytest.mark.slow
 def test_a_run_that_is_disabled_has_nothing_to_upload(trained, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("WANDB_MODE", "disabled")
     trained(WandbLogger(project="test", save_dir=str(tmp_path)))

@@ -272,6 +272,7 @@ def test_the_exit_code_tells_of_problems(monkeypatch, capsys, level, code):
             assert out.splitlines()[2].startswith(f"{code} problem")
 
 
+@pytest.mark.slow
 @pytest.mark.fault("F29")
 def test_it_runs_with_an_empty_environment(tmp_path):
     """As a scheduler may start it: no HOME, no locale, a folder with a strange name."""
