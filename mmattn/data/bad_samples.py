@@ -55,9 +55,10 @@ class BadSamples:
             return
         self._seen[index] = True
         done = "left out" if self.skip else "replaced"
-        log.warning("%s the image %s, which cannot be read: %s", done, key, error)
+        name, reason = shown(key), shown(str(error))
+        log.warning("%s the image %s, which cannot be read: %s", done, name, reason)
         if self.report is not None:
-            _add_to(self.report, key, str(error))
+            _add_to(self.report, name, reason)
         if self.count > self._max_fraction * len(self._seen):
             raise DataError(
                 f"{self.count} of {len(self._seen)} images cannot be read, which is more than "
@@ -80,13 +81,16 @@ def check_policy(on_bad_sample: str) -> None:
         )
 
 
+def shown(text: str) -> str:
+    """Return a text that any log and file takes: names of files may hold what is no text."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def _add_to(report: Path, key: str, reason: str) -> None:
     """Add a line for `key` unless there is one; other ranks and workers may do so at once.
 
     A report that cannot be written is no reason to stop: the log has the same.
     """
-    # A name may hold what is no text; it is shown, not used.
-    key, reason = (text.encode("utf-8", "backslashreplace").decode() for text in (key, reason))
     try:
         with report.open("a+", newline="", encoding="utf-8") as file:
             lock(file)

@@ -19,6 +19,7 @@ class PlacedSample:
         member: the image's name in the shard.
         offset: where its bytes begin in the shard.
         size: how many there are.
+        sha256: the sum of the whole shard.
     """
 
     key: str
@@ -27,6 +28,7 @@ class PlacedSample:
     member: str
     offset: int
     size: int
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,11 @@ class ShardSet:
         """Return the bytes of the image file. Raises `DataError` if they cannot be read."""
         sample = self.samples[index]
         return self.storage.read_range(sample.shard, sample.offset, sample.size)
+
+    def stamp(self, index: int) -> tuple[str, str, int, int]:
+        """Return what changes when the image does: its place, and the sum of its shard."""
+        sample = self.samples[index]
+        return sample.shard, sample.sha256, sample.offset, sample.size
 
     def image(self, index: int) -> Tensor:
         """Return the image as uint8 RGB [3, height, width]. Raises `DataError` if unreadable."""

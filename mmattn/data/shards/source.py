@@ -115,7 +115,7 @@ class Shards:
                         f"{place}: the key {excerpt(sample.key)} again, first {places[sample.key]}"
                     )
                 elif captions:
-                    where = sample.member, sample.offset, sample.size
+                    where = sample.member, sample.offset, sample.size, index.sha256
                     found.append(PlacedSample(sample.key, captions, name, *where))
                 else:
                     wordless.append(place)

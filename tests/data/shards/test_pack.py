@@ -15,6 +15,7 @@ from torchvision.transforms import v2
 from mmattn.data.dataset import CaptionDataset, CaptionSource, Splits, by_split
 from mmattn.data.flickr import Flickr8k, Photos
 from mmattn.data.glyphs.source import Glyphs
+from mmattn.data.image_cache import ImageCache
 from mmattn.data.module import CaptionDataModule, LoaderOptions, TokenizerOptions
 from mmattn.data.shards import pack as packing
 from mmattn.data.shards.index import index_name
@@ -417,6 +418,18 @@ def test_the_index_lies_beside_its_shard():
 
 
 # ------------------------------------------------------------------- the real photos
+
+
+def test_images_of_shards_are_kept_decoded_until_their_shard_changes(copy, splits, tmp_path):
+    cache = ImageCache(tmp_path / "cache", short_side=1000)
+    kept = cache(Shards(copy).splits().train)
+    assert all(torch.equal(kept.image(i), splits.train.image(i)) for i in range(len(kept)))
+    assert len(list((tmp_path / "cache").glob("*.rgb"))) == 1
+    changed = photos(tmp_path / "others", [f"{i}.png" for i in range(len(kept))])
+    shutil.rmtree(copy)
+    pack(Splits(changed, splits.val, splits.test), copy, SHARD)
+    kept = cache(Shards(copy).splits().train)
+    assert all(torch.equal(kept.image(i), changed.image(i)) for i in range(len(kept)))
 
 
 @pytest.mark.slow
