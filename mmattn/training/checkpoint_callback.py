@@ -184,8 +184,8 @@ class Checkpoints(ModelCheckpoint):
 
     # What others may call.
 
-    def save_now(self, trainer: L.Trainer) -> None:
-        """Write a checkpoint unless this optimiser step has one, and wait until it is safe.
+    def save_now(self, trainer: L.Trainer) -> str:
+        """Write a checkpoint unless this optimiser step has one; return its path once it is safe.
 
         All ranks call this together, after a batch that made a step.
 
@@ -196,6 +196,7 @@ class Checkpoints(ModelCheckpoint):
         if trainer.global_step not in self.steps.values():
             self._save(trainer, STEP_NAME)
         self.settle(trainer)
+        return self.newest[-1]
 
     def settle(self, trainer: L.Trainer) -> None:
         """Wait for the checkpoint that is being written; if it failed, be as if it never was.

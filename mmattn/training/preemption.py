@@ -10,13 +10,13 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from mmattn.training.checkpoint_moments import is_trial
 from mmattn.training.requeue import requeue
+from mmattn.training.resume_point import begin_validation_again, pass_over_validation
 from mmattn.training.stop_agreement import StopAgreement
 from mmattn.training.stop_request import REQUEST, Stopped, StopRequest
 
 log = logging.getLogger(__name__)
-# Where a checkpoint keeps how many validation batches there were, and how many steps were logged.
-VAL_PROGRESS, STEPPED = "epoch_loop.val_loop.batch_progress", "_batches_that_stepped"
 
 
 class Preemption(L.Callback):
@@ -130,12 +130,16 @@ class Preemption(L.Callback):
         if not self.request.deferred or not isinstance(exception, SIGTERMException | Stopped):
             self.request.deferred = False
             return
-        self._save(trainer, pl_module)
+        path = self._save(trainer, pl_module)
         exception.code = self._exit_code(trainer)
         if trainer.is_global_zero:
             log.warning(
-                "stopped by %s after step %d: ckpt_path=auto in this run directory goes on from %s",
-                *(Stopped(self._signal()), trainer.global_step, self.path),
+                "stopped by %s after step %d%s",
+                *(
+                    Stopped(self._signal()),
+                    trainer.global_step,
+                    f": ckpt_path=auto in this run directory goes on from {path}" if path else "",
+                ),
             )
             if self.requeue and self._signal() == getattr(signal, "SIGUSR1", None):
                 requeue()
@@ -146,12 +150,10 @@ class Preemption(L.Callback):
         """Let the run that goes on find its place, also where Lightning would miss it."""
         if not self._saving:
             return
-        loops = checkpoint["loops"]["fit_loop"]
         if self._validating:
-            begin_again(loops[VAL_PROGRESS])
+            begin_validation_again(checkpoint)
         elif self._between and self._validated:
-            # It will pass over the end of this iteration, and count its step, once more.
-            loops["epoch_loop.state_dict"][STEPPED] -= 1
+            pass_over_validation(checkpoint)
 
     def stops_here(self) -> bool:
         """Whether Lightning is to end `fit` at the end of this iteration."""
@@ -165,10 +167,10 @@ class Preemption(L.Callback):
         assert self.request.signal is not None
         return self.request.signal
 
-    def _save(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write `last.ckpt`, whole, before the program ends."""
-        if getattr(trainer, "fast_dev_run", False):
-            return
+    def _save(self, trainer: L.Trainer, pl_module: L.LightningModule) -> str | Path | None:
+        """Write a checkpoint, whole, before the program ends; return its path. None of a trial."""
+        if is_trial(trainer):
+            return None
         for callback in callbacks(trainer):
             if self._swapped and isinstance(callback, WeightAveraging):
                 callback.on_validation_epoch_end(trainer, pl_module)  # gives the weights back
@@ -178,12 +180,12 @@ class Preemption(L.Callback):
         keepers = (getattr(callback, "save_now", None) for callback in callbacks(trainer))
         save_now = next(filter(callable, keepers), None)
         if save_now is not None:  # one that keeps an account of what it writes, and waits for it
-            save_now(trainer)
-            return
+            return save_now(trainer)
         trainer.save_checkpoint(self.path, weights_only=False)
         wait = getattr(trainer.strategy.checkpoint_io, "wait", None)
         if callable(wait):  # of one that writes in the background
             wait()
+        return self.path
 
     def _exit_code(self, trainer: L.Trainer) -> int:
         """Return the exit code; 0 for a process that Lightning started beside this program's own.
@@ -194,18 +196,6 @@ class Preemption(L.Callback):
         environment = getattr(trainer.strategy, "cluster_environment", None)
         started = isinstance(environment, LightningEnvironment) and trainer.local_rank > 0
         return 0 if started else 128 + self._signal()
-
-
-def begin_again(progress: dict[str, Any]) -> None:
-    """Let the count of a validation's batches say that it was given up in its first one.
-
-    Lightning knows it by a batch that was begun and did not end.
-    """
-    done = progress["total"]["completed"] - progress["current"]["completed"]
-    for name, before in (("total", done), ("current", 0)):
-        progress[name] |= dict.fromkeys(("ready", "started"), before + 1)
-        progress[name] |= dict.fromkeys(("processed", "completed"), before)
-    progress["is_last_batch"] = False
 
 
 class _Signals:

@@ -154,6 +154,30 @@ def go_on_with_validation(checkpoint: dict[str, Any]) -> None:
     validation["is_last_batch"] = False
 
 
+def begin_validation_again(checkpoint: dict[str, Any]) -> None:
+    """Let a checkpoint from the middle of a validation look like one from its first moment.
+
+    Lightning knows a validation that was given up by a batch that was begun and did not end.
+    """
+    progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
+    done = progress["total"]["completed"] - progress["current"]["completed"]
+    for name, before in (("total", done), ("current", 0)):
+        progress[name] |= dict.fromkeys(("ready", "started"), before + 1)
+        progress[name] |= dict.fromkeys(("processed", "completed"), before)
+    progress["is_last_batch"] = False
+    state = checkpoint["callbacks"].get(STATE)  # of `ResumePoint`, where a run has it
+    if state is not None:
+        state["validates"] = True
+
+
+def pass_over_validation(checkpoint: dict[str, Any]) -> None:
+    """Let a checkpoint from between a step whose validation is done and the next be exact.
+
+    A run that goes on from it passes over the end of that step, and counts it, once more.
+    """
+    checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
+
+
 def go_back_to_last_batch(checkpoint: dict[str, Any]) -> None:
     """Let a checkpoint from the hooks at an epoch's end look like one from its last batch's.
 

@@ -10,8 +10,10 @@ from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers.logger import Logger
 
 from mmattn.training import stop_agreement
+from mmattn.training.checkpoint_callback import Checkpoints
 from mmattn.training.checkpoints import read_checkpoint
 from mmattn.training.preemption import Preemption
+from mmattn.training.resume_point import ResumePoint
 from mmattn.training.step_seed import StepSeed
 from mmattn.training.stop_request import StopRequest
 
@@ -55,14 +57,12 @@ class Signals(L.Callback):
 def run(make_data, make_task, make_trainer, tmp_path):
     """Train two epochs of six batches, until a signal; return what came of it."""
 
-    def train(folder, *callbacks, ckpt_path=None, **options):
+    def train(folder, *callbacks, ckpt_path=None, kind=Checkpoints, **options):
         data, curves, request = make_data(), Curves(), StopRequest()
         task = make_task(data, dropout=0.1)
         folder = tmp_path / folder
-        keep = ModelCheckpoint(
-            folder, save_last=True, save_top_k=1, monitor="val/loss", save_on_train_epoch_end=False
-        )
-        own = [Preemption(str(folder), request=request), StepSeed(0), *callbacks]
+        keep = kind(folder, save_last=True, save_top_k=1, monitor="val/loss")
+        own = [ResumePoint(), Preemption(str(folder), request=request), StepSeed(0), *callbacks]
         settings = {"max_epochs": 2, "enable_checkpointing": True, "logger": curves} | options
         trainer = make_trainer(*own, EMAWeightAveraging(decay=0.5), keep, **settings)
         code = None
@@ -109,6 +109,7 @@ MORE = {
     "last step of all": ("on_train_batch_start", 8),
     "last validation of all": ("on_validation_batch_start", 8),
 }
+LAST = ["last step of all", "last validation of all"]
 CASES = [*PLACES.items(), *(pytest.param(*case, marks=pytest.mark.slow) for case in MORE.items())]
 
 
@@ -130,15 +131,26 @@ def whole(run):
 @pytest.mark.fault("F8")
 @pytest.mark.parametrize(("name", "place"), CASES)
 def test_a_run_that_a_signal_stopped_goes_on_as_if_nothing_had_been(run, whole, name, place):
-    wanted, curves = whole(**SHORT)
-    code, trainer, before, path = run("cut", Signals(*place), **SHORT)
+    stops_and_goes_on(run, whole, place, SHORT)
+
+
+@pytest.mark.slow
+@pytest.mark.fault("F8")
+@pytest.mark.parametrize("name", LAST)
+def test_so_does_one_that_ends_at_a_step(run, whole, name):
+    stops_and_goes_on(run, whole, MORE[name], SHORT | {"max_steps": 8, "max_epochs": -1})
+
+
+def stops_and_goes_on(run, whole, place, options):
+    """Stop a run at a place, go on, and compare with the run that nobody stops."""
+    wanted, curves = whole(**options)
+    code, trainer, before, path = run("cut", Signals(*place), **options)
     assert code == 143
     assert read_checkpoint(path)["global_step"] == trainer.global_step
-    code, trainer, after, _ = run("cut", ckpt_path=path, **SHORT)
+    code, trainer, after, _ = run("cut", ckpt_path=path, **options)
     assert code is None
     assert same(end_state(trainer), wanted)
     assert before + after == curves  # no gap and no duplicate
-    assert sorted(p.name for p in path.parent.glob("last*")) == ["last.ckpt"]
 
 
 @pytest.mark.slow
@@ -168,17 +180,9 @@ def test_the_exit_code_is_that_of_the_signal(run, number, monkeypatch, caplog):
 
 
 @pytest.mark.fault("F8")
-def test_a_callback_that_can_save_at_once_is_left_to_do_it(run):
-    class Keeper(L.Callback):
-        saved = 0
-
-        def save_now(self, trainer):
-            self.saved = trainer.global_step
-
-    keeper, stop = Keeper(), Signals("on_train_batch_end", 1)
-    code, _, _, path = run("cut", keeper, stop, limit_train_batches=2, limit_val_batches=0)
-    assert (code, keeper.saved) == (143, 1)
-    assert not path.exists()
+@pytest.mark.filterwarnings("ignore:The dirpath has changed from:UserWarning")
+def test_lightnings_own_checkpoints_are_served_too(run, whole):
+    stops_and_goes_on(run, whole, PLACES["middle of an epoch"], SHORT | {"kind": ModelCheckpoint})
 
 
 def test_what_is_taken_from_lightning_is_still_there(make_trainer):
