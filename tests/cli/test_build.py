@@ -2,7 +2,6 @@ import pytest
 from lightning.pytorch.callbacks import (
     EMAWeightAveraging,
     LearningRateMonitor,
-    ModelCheckpoint,
     RichProgressBar,
 )
 from omegaconf import OmegaConf
@@ -11,8 +10,11 @@ from mmattn.cli.build import build, build_trainer
 from mmattn.cli.run import callbacks
 from mmattn.errors import ConfigError, UserError
 from mmattn.training.attention_logger import AttentionLogger
+from mmattn.training.checkpoint_callback import Checkpoints
 from mmattn.training.head_statistics import HeadStatisticsLogger
 from mmattn.training.preemption import Preemption
+from mmattn.training.resume_point import ResumePoint
+from mmattn.training.shared_buffers import SharedBuffers
 
 
 def names(callbacks):
@@ -59,7 +61,7 @@ def test_what_a_constructor_refuses_is_one_line_with_the_key(part, error, said):
 
 
 def test_a_callback_stays_away_where_the_trainer_has_no_use_for_it(composed):
-    kinds = {RichProgressBar, ModelCheckpoint, LearningRateMonitor}
+    kinds = {RichProgressBar, Checkpoints, LearningRateMonitor}
     everything = build_trainer(composed("trainer.accelerator=cpu"))
     assert kinds <= names(callbacks(everything))
     quiet = build_trainer(
@@ -89,6 +91,6 @@ def test_wandb_is_not_told_what_it_warns_of(composed, monkeypatch):
 def test_averaged_weights_leave_after_what_looks_at_them(composed, order):
     trainer = build_trainer(composed("trainer.accelerator=cpu", f"callbacks={order}"))
     order = [type(callback) for callback in callbacks(trainer)]
-    assert order[0] is Preemption
+    assert order[:3] == [ResumePoint, SharedBuffers, Preemption]
     assert order.index(EMAWeightAveraging) > order.index(AttentionLogger)
     assert order.index(EMAWeightAveraging) > order.index(HeadStatisticsLogger)
