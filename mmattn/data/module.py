@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -39,7 +40,7 @@ class CaptionDataModule(SplitDataModule[Splits]):
         for note in self._splits.notes:
             log.info("%s", note)
         self._tokenizer = tokenizer or self.make_tokenizer(_captions(self._splits.train))
-        self._ids: dict[str, list[int]] = {}
+        self._ids.clear()
         self._check_lengths("train", self._splits.train)
         self._check_lengths("val", self._splits.val)
         self.check_transforms()
@@ -125,6 +126,11 @@ class CaptionDataModule(SplitDataModule[Splits]):
             cached=self.cached,
         )
 
+    @cached_property
+    def _ids(self) -> dict[str, list[int]]:
+        """The ids of whole captions that were asked for."""
+        return {}
+
     def encode(self, caption: str) -> list[int]:
         """Return a caption's ids, cut so that the end token still fits.
 
@@ -135,8 +141,8 @@ class CaptionDataModule(SplitDataModule[Splits]):
         if ids is None:
             if len(self._ids) >= KEPT:
                 self._ids.clear()
-            ids = self._ids[caption] = tokenizer.encode(caption)[: self.max_length - 1]
-        return ids
+            ids = self._ids[caption] = tokenizer.encode(caption)
+        return ids[: self.max_length - 1]
 
     def _check_lengths(self, name: str, dataset: CaptionDataset) -> None:
         places = [(i, text) for i in range(len(dataset)) for text in dataset.captions(i)]

@@ -181,7 +181,7 @@ class Preemption(L.Callback):
         save_now = next(filter(callable, keepers), None)
         if save_now is not None:  # one that keeps an account of what it writes, and waits for it
             return save_now(trainer)
-        trainer.save_checkpoint(self.path, weights_only=False)
+        trainer.save_checkpoint(self.path)
         wait = getattr(trainer.strategy.checkpoint_io, "wait", None)
         if callable(wait):  # of one that writes in the background
             wait()

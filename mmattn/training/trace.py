@@ -54,7 +54,7 @@ class Trace(Checkpoint):
         self._before, self._weights = self._weights, weights_of(pl_module)
         self._note(trainer, pl_module)
         if self._step in self.cuts:
-            trainer.save_checkpoint(checkpoint_path(self.folder, self._step), weights_only=False)
+            trainer.save_checkpoint(checkpoint_path(self.folder, self._step))
             wait = getattr(trainer.strategy.checkpoint_io, "wait", None)
             if callable(wait):  # it is written in the background
                 wait()

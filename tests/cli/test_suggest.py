@@ -35,7 +35,7 @@ def complaint(*overrides):
         ("paths.logdir=x", "paths.logdir: no such key; did you mean paths.log_dir?"),
         ("dta=glyphs", "dta: no such key; did you mean data?"),
         ("data=glyps", "data=glyps: no such option; did you mean glyphs?"),
-        ("data=zzz", "data=zzz: no such option; there are: class_folders, daquar"),
+        ("data=zzz", "data=zzz: no such option; there are: caption_table, class_folders"),
         ("model/vision=vit_smal", "model/vision=vit_smal: no such option; did you mean vit_small?"),
         ("+callbacks=ema", "for both, callbacks=[default,ema]"),
         ("scheduler=null", "scheduler=null: a group takes the name of an option"),
