@@ -38,7 +38,7 @@ from mmattn.recorder import MB
 from mmattn.taps import Listener
 from mmattn.tasks.captioning import CaptioningTask
 from mmattn.training.allocator import keep_freed_memory
-from mmattn.training.attention_logger import AttentionLogger
+from mmattn.training.pictures.attention_logger import AttentionLogger
 
 VARIANTS = {
     "default run, 32 px": [],

@@ -26,7 +26,7 @@ from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from mmattn.cli import schema
 from mmattn.cli.build import build, build_model, build_task
 from mmattn.training.allocator import keep_freed_memory
-from mmattn.training.checkpoint_io import CheckpointFiles
+from mmattn.training.checkpoints.io import CheckpointFiles
 
 EVERY = 500  # steps between two checkpoints, for the share of time
 WAYS = {

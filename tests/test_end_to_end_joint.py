@@ -9,7 +9,7 @@ from lightning import Trainer
 
 from mmattn.cli.load_run import captioning_run, load_run
 from mmattn.joint import JointModel
-from mmattn.training.checkpoints import read_checkpoint
+from mmattn.training.checkpoints.finding import read_checkpoint
 
 pytestmark = pytest.mark.slow  # each is a run of train.py
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mmattn.training.checkpoints import read_checkpoint
+from mmattn.training.checkpoints.finding import read_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = [

@@ -22,10 +22,10 @@ from mmattn.cli.suggest import one_line
 from mmattn.data.split_module import SplitDataModule
 from mmattn.errors import ConfigError, UserError
 from mmattn.tasks.task import Task
+from mmattn.training.checkpoints.resume_point import ResumePoint
 from mmattn.training.feature_cache import FeatureCache
-from mmattn.training.preemption import Preemption
-from mmattn.training.resume_point import ResumePoint
-from mmattn.training.shared_buffers import SharedBuffers
+from mmattn.training.processes.shared_buffers import SharedBuffers
+from mmattn.training.stopping.preemption import Preemption
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from mmattn.data.split_module import SplitDataModule
 from mmattn.errors import UserError
 from mmattn.tasks.classification import ClassificationTask
 from mmattn.tasks.task import Task
-from mmattn.training.checkpoints import load_weights
+from mmattn.training.checkpoints.finding import load_weights
 from mmattn.training.temperatures import error_figure, fit_temperatures, temperature_figure
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from mmattn.data.split_module import SplitDataModule
 from mmattn.errors import CheckpointError, ConfigError
 from mmattn.tasks.captioning import CaptioningTask
 from mmattn.tasks.task import Task
-from mmattn.training.checkpoints import best_checkpoint, load_weights
+from mmattn.training.checkpoints.finding import best_checkpoint, load_weights
 
 CAPTIONING = {"_target_": "mmattn.tasks.captioning.CaptioningTask", "_partial_": True}
 

@@ -20,7 +20,7 @@ from mmattn.data.preprocessing import Preprocessing
 from mmattn.data.tokenizer import CaptionTokenizer
 from mmattn.errors import CheckpointError, ConfigError, UserError
 from mmattn.tasks.task import own_entry
-from mmattn.training.checkpoints import read_checkpoint
+from mmattn.training.checkpoints.finding import read_checkpoint
 from mmattn.training.temperatures import temperature_figure
 from mmattn.weights import load_exactly
 

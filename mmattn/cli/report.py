@@ -7,7 +7,7 @@ import lightning as L
 from rich.console import Console
 from rich.table import Table
 
-from mmattn.training.attention_logger import AttentionLogger
+from mmattn.training.pictures.attention_logger import AttentionLogger
 
 
 def examples(trainer: L.Trainer) -> Table:

@@ -13,7 +13,7 @@ import torch
 from omegaconf import OmegaConf
 
 from mmattn.errors import ConfigError
-from mmattn.training.metrics_file import read_rows
+from mmattn.training.loggers.metrics_file import read_rows
 from mmattn.training.trace import END, checkpoint_path, first_difference, largest_difference
 
 # What the trial decides; the user's own values of these do not count.

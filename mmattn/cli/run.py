@@ -31,13 +31,13 @@ from mmattn.data.split_module import SplitDataModule
 from mmattn.errors import ConfigError
 from mmattn.tasks.task import Task
 from mmattn.training.allocator import keep_freed_memory
-from mmattn.training.checkpoints import check_checkpoint, find_checkpoint, load_weights
-from mmattn.training.continued_logs import go_on_logging
-from mmattn.training.launcher import end_together
-from mmattn.training.logger_guard import guarded_loggers
+from mmattn.training.checkpoints.finding import check_checkpoint, find_checkpoint, load_weights
+from mmattn.training.loggers.continued_logs import go_on_logging
+from mmattn.training.loggers.logger_guard import guarded_loggers
 from mmattn.training.memory import lack_of_memory
+from mmattn.training.processes.launcher import end_together
 from mmattn.training.results import write_results
-from mmattn.training.stop_agreement import rank_0_leaves_first
+from mmattn.training.stopping.stop_agreement import rank_0_leaves_first
 from mmattn.training.throughput import Throughput
 
 log = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from mmattn.model_folder.recognise import RUN_MODEL
 from mmattn.tasks.captioning import CaptioningTask
 from mmattn.tasks.classification import ClassificationTask
 from mmattn.tasks.task import Task
-from mmattn.training.checkpoints import load_weights
+from mmattn.training.checkpoints.finding import load_weights
 
 log = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ from mmattn.cli.run_lock import other_rank, run_lock
 from mmattn.cli.streams import print_anything
 from mmattn.cli.suggest import explain
 from mmattn.errors import UserError, one_line
-from mmattn.training.orphans import end_with_launcher
-from mmattn.training.stop_request import REQUEST, Stopped
+from mmattn.training.processes.orphans import end_with_launcher
+from mmattn.training.stopping.stop_request import REQUEST, Stopped
 
 log = logging.getLogger(__name__)
 MISTAKES = (UserError, HydraException, OmegaConfBaseException)

@@ -13,7 +13,7 @@ from mmattn.errors import DataError
 from mmattn.maps.words import Word
 from mmattn.placement import PlacedRegion, Transform, seen_regions
 from mmattn.tasks.captioning import CaptioningTask
-from mmattn.training.grounding import named_words
+from mmattn.training.pictures.grounding import named_words
 
 BATCH = 64  # images that are measured together
 Regions = dict[str, PlacedRegion]  # of the words of a caption

@@ -12,7 +12,7 @@ from mmattn.errors import CheckpointError
 SCHEMA = 1
 Content = dict[str, Any]
 # The schema that a migration starts from -> the function that makes it the next one. A schema that
-# has been released stays readable: `tests/training/schema_<n>.pt` holds a checkpoint of each.
+# has been released stays readable: `schema_<n>.pt` in `tests/training/checkpoints` is one of each.
 MIGRATIONS: dict[int, Callable[[Content], Content]] = {}
 
 

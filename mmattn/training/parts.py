@@ -11,7 +11,7 @@ from mmattn.data.module import CaptionDataModule
 from mmattn.tasks.captioning import CaptioningTask
 from mmattn.tasks.classification import ClassificationTask
 from mmattn.tasks.task import Task
-from mmattn.training.probes import Probe
+from mmattn.training.pictures.probes import Probe
 
 
 def captioning_task(module: L.LightningModule) -> CaptioningTask:

@@ -9,12 +9,12 @@ from omegaconf import OmegaConf
 from mmattn.cli.build import build, build_trainer
 from mmattn.cli.run import callbacks
 from mmattn.errors import ConfigError, UserError
-from mmattn.training.attention_logger import AttentionLogger
-from mmattn.training.checkpoint_callback import Checkpoints
-from mmattn.training.head_statistics import HeadStatisticsLogger
-from mmattn.training.preemption import Preemption
-from mmattn.training.resume_point import ResumePoint
-from mmattn.training.shared_buffers import SharedBuffers
+from mmattn.training.checkpoints.callback import Checkpoints
+from mmattn.training.checkpoints.resume_point import ResumePoint
+from mmattn.training.pictures.attention_logger import AttentionLogger
+from mmattn.training.pictures.head_statistics import HeadStatisticsLogger
+from mmattn.training.processes.shared_buffers import SharedBuffers
+from mmattn.training.stopping.preemption import Preemption
 
 
 def names(callbacks):

@@ -4,8 +4,8 @@ import pytest
 
 from mmattn.cli import train as command
 from mmattn.errors import DiskError
-from mmattn.training.checkpoint_files import checkpoints_in
-from mmattn.training.manifest import verify
+from mmattn.training.checkpoints.files import checkpoints_in
+from mmattn.training.checkpoints.manifest import verify
 
 
 @pytest.fixture

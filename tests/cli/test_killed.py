@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from mmattn.cli import run
-from mmattn.training.checkpoints import find_checkpoint
-from mmattn.training.metrics_file import read_rows
+from mmattn.training.checkpoints.finding import find_checkpoint
+from mmattn.training.loggers.metrics_file import read_rows
 from mmattn.training.trace import END, largest_difference
 
 KILLS = int(os.environ.get("MMATTN_KILLS", "20"))  # a nightly run takes 200

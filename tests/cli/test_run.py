@@ -9,7 +9,7 @@ from mmattn.cli import run
 from mmattn.cli.build import build, build_trainer
 from mmattn.errors import ConfigError, DataError
 from mmattn.model_folder.format import read_folder
-from mmattn.training.checkpoints import read_checkpoint
+from mmattn.training.checkpoints.finding import read_checkpoint
 
 
 def test_a_wandb_run_ends_with_its_job(composed, monkeypatch):

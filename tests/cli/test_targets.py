@@ -75,10 +75,10 @@ def test_everything_that_our_own_files_name_may_be_built():
         "mmattn.training.results.write_results",
         "mmattn.weights.torch.load",
         "mmattn.files.shutil.rmtree",
-        "mmattn.training.requeue.os",
-        "mmattn.training.requeue.os.system",
-        "mmattn.training.requeue.subprocess.Popen",
-        "mmattn.training.stop_request.os._exit",
+        "mmattn.training.stopping.requeue.os",
+        "mmattn.training.stopping.requeue.os.system",
+        "mmattn.training.stopping.requeue.subprocess.Popen",
+        "mmattn.training.stopping.stop_request.os._exit",
         "mmattn.weights.Tensor",  # reachable through us, and not ours
         "mmattn.errors",
         "mmattn.text.Cache",  # neither a class nor a function

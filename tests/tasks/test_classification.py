@@ -22,7 +22,7 @@ from mmattn.tasks.classification import ClassificationTask, check_same_classes
 from mmattn.tasks.losses import LossOptions
 from mmattn.tasks.optimisation import layer_scales
 from mmattn.text import TextTransformer
-from mmattn.training.checkpoints import load_weights
+from mmattn.training.checkpoints.finding import load_weights
 from mmattn.vision import VisionTransformer
 
 PLAIN = ToNormalised([0.5] * 3, [0.25] * 3)

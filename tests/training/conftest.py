@@ -242,7 +242,7 @@ def trained(make_data, make_task, make_trainer, tmp_path, weights_without_logger
 
     `timeout` is of the guards; `end` is how long they wait at the end, where that is not as long.
     """
-    from mmattn.training.logger_guard import guarded_loggers
+    from mmattn.training.loggers.logger_guard import guarded_loggers
 
     def weights(loggers, timeout, end, table):
         torch.manual_seed(0)

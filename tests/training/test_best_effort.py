@@ -8,10 +8,10 @@ from lightning.pytorch.loggers import CSVLogger
 from PIL import Image
 
 from mmattn.errors import DataError
-from mmattn.training.attention_logger import AttentionLogger
 from mmattn.training.best_effort import BestEffort
-from mmattn.training.head_statistics import HeadStatisticsLogger
-from mmattn.training.probes import Probes
+from mmattn.training.pictures.attention_logger import AttentionLogger
+from mmattn.training.pictures.head_statistics import HeadStatisticsLogger
+from mmattn.training.pictures.probes import Probes
 
 
 @pytest.fixture

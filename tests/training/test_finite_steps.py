@@ -11,7 +11,7 @@ from torch import nn
 
 from mmattn.errors import ConfigError, TrainingError
 from mmattn.training import finite_steps
-from mmattn.training.checkpoints import read_checkpoint
+from mmattn.training.checkpoints.finding import read_checkpoint
 from mmattn.training.finite_steps import FiniteSteps
 from mmattn.training.rollback import last_checkpoint
 from mmattn.training.running_statistics import RunningStatistics

@@ -6,7 +6,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from mmattn.cli import run
 from mmattn.errors import ConfigError
-from mmattn.training.checkpoints import check_checkpoint
+from mmattn.training.checkpoints.finding import check_checkpoint
 from mmattn.training.memory import lack_of_memory, smallest_factor
 
 FULL = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.10 GiB"

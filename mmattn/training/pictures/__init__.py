@@ -1,0 +1,1 @@
+"""What a run shows while it learns: attention, decisions, heads, mistakes and curves."""

@@ -1,0 +1,1 @@
+"""Many processes: how they start, meet, share a model, and end together."""

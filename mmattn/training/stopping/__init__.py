@@ -1,0 +1,1 @@
+"""Asked to stop: signals, what all ranks agree on, and back into the queue."""
