@@ -166,7 +166,6 @@ def test_a_mistake_is_one_line(train, tmp_path):
 
 @pytest.mark.fault("F34")
 @pytest.mark.slow
-@pytest.mark.fault("F34")
 def test_a_sweep_over_two_processes_makes_one_folder_and_one_wandb_run_a_point(train, tmp_path):
     train(
         tmp_path,

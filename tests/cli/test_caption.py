@@ -420,7 +420,6 @@ def stopped(monkeypatch):
         ),
     ],
 )
-@pytest.mark.fault("F32")
 def test_what_stops_a_job_leaves_a_valid_file_with_which_it_goes_on(
     caption, stopped, monkeypatch, wanted, error, code, said
 ):

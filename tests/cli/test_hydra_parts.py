@@ -48,7 +48,6 @@ def test_classes_of_hydra_and_of_logging_pass(node):
         ({"a": "os.system", "callbacks": {"x": {"_target_": "${a}"}}}, r"callbacks\.x\._target_"),
     ],
 )
-@pytest.mark.fault("F22")
 def test_anything_else_is_refused(node, key):
     with pytest.raises(ConfigError, match=key):
         check_hydra_node(OmegaConf.create(node))

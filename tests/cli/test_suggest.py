@@ -45,7 +45,6 @@ def complaint(*overrides):
         ("nonsense", "Error parsing override 'nonsense'"),
     ],
 )
-@pytest.mark.fault("F27")
 def test_one_line_says_what_is_wrong_and_what_was_meant(override, said):
     line = complaint(override)
     assert said in line

@@ -100,7 +100,6 @@ def test_everything_that_our_own_files_name_may_be_built():
         ["mmattn.vision.VisionTransformer"],
     ],
 )
-@pytest.mark.fault("F22")
 def test_everything_else_is_refused_with_its_key(target):
     with pytest.raises(ConfigError, match=r"model\.vision\._target_="):
         check_targets({"model": {"vision": {"_target_": target}}})
@@ -123,7 +122,6 @@ def test_everything_else_is_refused_with_its_key(target):
         ),
     ],
 )
-@pytest.mark.fault("F22")
 def test_no_depth_hides_a_target(config, key):
     with pytest.raises(ConfigError, match=rf"^{key}\._target_='os\.x'"):
         check_targets(config)
