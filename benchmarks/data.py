@@ -2,13 +2,15 @@
 
     MMATTN_DATA=/path/to/data uv run python benchmarks/data.py
     MMATTN_DATA=/path/to/data uv run python benchmarks/data.py --workers 2 --photos 4000
+    MMATTN_DATA=/path/to/data uv run python benchmarks/data.py --size 375 500
 
 Both sides read Flickr8k's training photos, cut out and resize a random part, flip every other one,
 normalise and stack to batches of 32, with as many threads and worker processes. Ours is the loader
 of a training run, which does more: it draws a caption of each photo, turns it into tokens, and
 makes every draw a function of seed, epoch and photo. The sides take turns, photo set by photo set;
 medians. Times are of the whole loop, or with --cpu of this process's work alone, which other
-programs on the machine disturb less.
+programs on the machine disturb less. Where the photos at hand were made small beforehand, --size
+writes them anew, as JPEGs as large as the data set's own are.
 """
 
 import argparse
@@ -24,6 +26,7 @@ from typing import Any
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.datasets.folder import default_loader
@@ -31,8 +34,10 @@ from torchvision.datasets.folder import default_loader
 from mmattn.cli import schema
 from mmattn.data.augment import SampleReader
 from mmattn.data.dataset import Splits
-from mmattn.data.flickr import Photos
+from mmattn.data.flickr import Flickr8k, Photos
 from mmattn.data.order import stable_hash
+from mmattn.data.shards.pack import pack
+from mmattn.data.shards.source import Shards
 from mmattn.training.allocator import keep_freed_memory
 
 BATCH = 32
@@ -70,22 +75,36 @@ class Unkeyed(SampleReader):
         return self._finished(samples)
 
 
-def build(photos: int, workers: int, *changes: str) -> Any:
-    """Return the data module of Flickr8k with its first photos."""
+def build(train: Photos, workers: int, *changes: str) -> Any:
+    """Return the data module of Flickr8k with these photos to train on."""
     options = ["data=flickr8k", f"data.loader.num_workers={workers}", *changes]
     options += [f"data.loader.batch_size={BATCH}", "data.loader.captions_per_image=1"]
-    root = Path(os.environ["MMATTN_DATA"], "flickr8k")
     with initialize_config_dir(str(schema.config_dir()), version_base="1.3"):
-        config = compose("train", [*options, f"data.root={root}", "paths.output_dir=unused"])
+        config = compose("train", [*options, f"data.root={flickr8k()}", "paths.output_dir=unused"])
     data = instantiate(config.data, _convert_="all")
     data.read()
-    data._splits = replace(data.splits, train=first(data.splits.train, photos))
+    data._splits = replace(data.splits, train=train)
     return data
 
 
-def first(dataset: Photos, photos: int) -> Photos:
+def flickr8k() -> Path:
+    """Return the folder of Flickr8k."""
+    return Path(os.environ["MMATTN_DATA"], "flickr8k")
+
+
+def first(dataset: Any, photos: int) -> Photos:
     """Return the first photos of a set."""
     return replace(dataset, names=dataset.names[:photos], texts=dataset.texts[:photos])
+
+
+def written(train: Photos, size: tuple[int, int], folder: Path) -> Photos:
+    """Write photos of this height and width to a folder, and return them."""
+    for index, name in enumerate(train.names):
+        with Image.open(train.path(index)) as photo:
+            photo.convert("RGB").resize((size[1], size[0]), Image.Resampling.BICUBIC).save(
+                folder / name, "JPEG", quality=90
+            )
+    return replace(train, folder=folder)
 
 
 def usual(paths: list[Path], workers: int) -> Epoch:
@@ -124,12 +143,9 @@ def seeded(epoch: Epoch) -> Epoch:
     return steps
 
 
-def shards(photos: int, workers: int, folder: str) -> Epoch:
+def shards(train: Photos, workers: int, folder: str) -> Epoch:
     """Return the epochs of the same photos from tar shards, which are written first."""
-    from mmattn.data.shards.pack import pack
-    from mmattn.data.shards.source import Shards
-
-    data = build(photos, workers)
+    data = build(train, workers)
     pack(Splits(data.splits.train, first(data.splits.val, BATCH), {}), folder)
     data._splits = Shards(folder).splits()
     return ours(data)
@@ -155,6 +171,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--cpu", action="store_true", help="this process's CPU time (no workers)")
+    parser.add_argument("--size", type=int, nargs=2, help="height and width to write photos in")
     arguments = parser.parse_args()
     if "MMATTN_DATA" not in os.environ:
         raise SystemExit("set MMATTN_DATA to the folder that holds flickr8k/")
@@ -164,18 +181,19 @@ def main() -> None:
     keep_freed_memory()  # as a run does; the usual code gains from it too
     schema.register()
     photos, workers = arguments.photos // BATCH * BATCH, arguments.workers
-    with tempfile.TemporaryDirectory() as cache, tempfile.TemporaryDirectory() as packed:
-        files = build(photos, workers)
-        train = files.splits.train
+    with tempfile.TemporaryDirectory() as folder:
+        cache, packed, large = (Path(folder, name) for name in ("cache", "packed", "large"))
+        train = first(Flickr8k(flickr8k()).splits().train, photos)
+        if arguments.size:
+            large.mkdir()
+            train = written(train, arguments.size, large)
+        files = build(train, workers)
         sides = {
             "torchvision + PIL": usual([train.path(i) for i in range(photos)], workers),
             "mmattn, files": ours(files),
-            "mmattn, image cache": ours(build(photos, workers, f"data.image_cache={cache}")),
+            "mmattn, image cache": ours(build(train, workers, f"data.image_cache={cache}")),
+            "mmattn, shards": shards(train, workers, str(packed)),
         }
-        try:
-            sides["mmattn, shards"] = shards(photos, workers, packed)
-        except ImportError:
-            print("no shards in this version: left out")
         if not workers:  # one process, so that nothing but the keys differs
             sides["mmattn, files, seeded steps"] = seeded(sides["mmattn, files"])
             sides["mmattn, files, no keys"] = unkeyed(files)
@@ -195,8 +213,7 @@ def report(seconds: dict[str, float], photos: int, arguments: argparse.Namespace
     for name, value in seconds.items():
         print(f"{name:28} {photos / value:8.0f} photos/s   {base / value:5.2f} x torchvision")
     plain = seconds["mmattn, files"]
-    if "mmattn, shards" in seconds:
-        print(f"shards against loose files: {plain / seconds['mmattn, shards']:.2f} x")
+    print(f"shards against loose files: {plain / seconds['mmattn, shards']:.2f} x")
     if "mmattn, files, no keys" in seconds:
         keyed = seconds["mmattn, files, seeded steps"] / seconds["mmattn, files, no keys"] - 1
         print(f"exact resume (keyed order, draws and steps) costs {keyed:+.1%}")
