@@ -64,8 +64,8 @@ def hide_secrets(config: DictConfig, folder: Path) -> None:
     found = [(key, text) for key, text in secrets(raw) if "${" not in text]
     if not found:
         return
-    for path in (folder / ".hydra").glob("*.yaml"):
-        text = written = path.read_text("utf-8")
+    for path in [*(folder / ".hydra").glob("*.yaml"), folder.parent / "multirun.yaml"]:
+        text = written = path.read_text("utf-8") if path.exists() else ""
         for _, secret in found:
             text = text.replace(secret, HIDDEN)
         if text != written:

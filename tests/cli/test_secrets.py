@@ -106,13 +106,16 @@ def test_a_number_is_no_secret():
 
 
 def test_a_secret_in_the_configuration_is_blotted_out_of_what_hydra_wrote(tmp_path, caplog):
-    (tmp_path / ".hydra").mkdir()
-    for name in ("config", "overrides", "hydra"):
-        (tmp_path / ".hydra" / f"{name}.yaml").write_text(f"- +logger.x.api_key={VALUE}\n")
+    run_folder = tmp_path / "0"
+    names = [f"0/.hydra/{name}.yaml" for name in ("config", "overrides", "hydra")]
+    files = [tmp_path / name for name in (*names, "multirun.yaml")]
+    (run_folder / ".hydra").mkdir(parents=True)
+    for path in files:
+        path.write_text(f"- +logger.x.api_key={VALUE}\n")
     config = OmegaConf.create({"logger": {"x": {"api_key": VALUE, "token": "${oc.env:T}"}}})
     with caplog.at_level(logging.WARNING):
-        hide_secrets(config, tmp_path)
-    for path in (tmp_path / ".hydra").iterdir():
+        hide_secrets(config, run_folder)
+    for path in files:
         assert path.read_text() == f"- +logger.x.api_key={HIDDEN}\n"
     (line,) = caplog.messages
     assert line.startswith("logger.x.api_key: a secret in the configuration is seen by others")
