@@ -27,6 +27,11 @@ jaxtyping.install_import_hook("mmattn", "beartype.beartype")
 
 torch.set_num_threads(1)
 
+# Tracing (export, compile) registers a GPU that is not there. From the next backward pass on,
+# autograd has a thread for it, and no forked process can go backward: `in_two_processes` forks.
+if not torch.cuda.is_available():
+    setattr(torch._C, "_ensureCUDADeviceGuardSet", lambda: None)  # noqa: B010
+
 # A shell that runs tests in the background lets them ignore Ctrl-C, and what they start would too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
