@@ -1,12 +1,14 @@
 """Safe decoding: an image file becomes uint8 RGB, or a `DataError` says what is wrong with it."""
 
+import os
 import re
 import stat
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
-from pathlib import Path, PurePosixPath
+from itertools import accumulate, islice
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -163,11 +165,10 @@ def inside(root: str | Path, name: str) -> Path:
     are refused on every system, so that a data set accepted here is accepted elsewhere.
     """
     fault = name_fault(name)
-    path = Path(root) / name
-    if fault is None and _leaves(Path(root), path):
+    if fault is None and _leaves(root, name):
         fault = "is a symbolic link, or passes through one, that leaves the folder"
     if fault is None:
-        return path
+        return Path(root, name)
     raise DataError(
         f"The file name {name!r} {fault}. Name a file inside {root} by its path relative to that "
         f"folder, with forward slashes; put the file itself there, not a link to another place."
@@ -176,7 +177,7 @@ def inside(root: str | Path, name: str) -> Path:
 
 def name_fault(name: str) -> str | None:
     """Return what makes the text of `name` unsafe as a relative path, or None."""
-    if not PurePosixPath(name).parts:
+    if name[:1] != "/" and all(part in ("", ".") for part in name.split("/")):
         return "names no file"
     if "\0" in name:
         return "holds a NUL character"
@@ -189,18 +190,26 @@ def name_fault(name: str) -> str | None:
     return None
 
 
-def _leaves(root: Path, path: Path) -> bool:
-    """Return whether a symbolic link between `root` and `path` leads out of `root`.
+def _leaves(root: str | Path, name: str) -> bool:
+    """Return whether a symbolic link on the way from `root` to the file `name` leads out of `root`.
 
     Without a link on the way the answer is no, and one cheap look at each step is enough.
     """
     try:
-        steps = (path, *path.parents[: len(path.parts) - len(root.parts) - 1])
-        if not any(step.is_symlink() for step in steps):
+        steps = accumulate(name.split("/"), os.path.join, initial=os.fspath(root))
+        if not any(map(_is_link, islice(steps, 1, None))):
             return False
-        return not path.resolve().is_relative_to(root.resolve())
+        return not Path(root, name).resolve().is_relative_to(Path(root).resolve())
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a name too long
-        raise DataError(f"The path {str(path)!r} cannot be followed: {error}. Mend it.") from error
+        path = str(Path(root, name))
+        raise DataError(f"The path {path!r} cannot be followed: {error}. Mend it.") from error
+
+
+def _is_link(path: str) -> bool:
+    try:
+        return stat.S_ISLNK(os.lstat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 @contextmanager
@@ -314,7 +323,7 @@ def _rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode.startswith("I;16"):
         image = _eight_bits(image)
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")  # which would copy
     layer = image.convert("RGBA")
     picture = Image.new("RGB", layer.size, "white")
     picture.paste(layer, mask=layer.getchannel("A"))
