@@ -178,7 +178,7 @@ class Keep(L.Callback):
         batch_idx: int,
     ) -> None:
         if trainer.global_step == self.step:
-            trainer.save_checkpoint(self.path)
+            trainer.save_checkpoint(self.path, False)
 
 
 def trained(
