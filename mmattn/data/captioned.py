@@ -97,7 +97,8 @@ def assemble(
     """
     bad: set[str] = set()
     with gathered.step():
-        _check_one_split(parts, root)
+        named = {split: [(i.name, i.place) for i in images] for split, images in parts.items()}
+        check_one_split(named, root)
     with gathered.step():
         _check_files(parts, root, bad, check_headers=check_headers)
     told, sets = [*notes], {}
@@ -125,21 +126,24 @@ def _photos(root: Path, images: Sequence[Captioned]) -> Photos:
     return Photos(root, names, captions)
 
 
-def _check_one_split(parts: Parts, root: Path) -> None:
-    """Raise `DataError` for images that two splits have, or one has twice; tests may share them."""
+def check_one_split(parts: Mapping[str, Iterable[tuple[str, str]]], root: Path | str) -> None:
+    """Raise `DataError` for images that two splits have, or one has twice; tests may share them.
+
+    `parts` is split -> (name, place) of each image; `root` is what the message begins with.
+    """
     first: dict[str, tuple[str, str]] = {}
     problems = Problems(root)
     for split, images in parts.items():
         kind = split.partition("/")[0]
         own: set[str] = set()
-        for image in images:
-            before, place = first.setdefault(image.name, (kind, image.place))
-            what = f"{image.place}: {excerpt(image.name)}"
-            if image.name in own:
-                problems.note(f"{what} again, first {place}")
+        for name, place in images:
+            before, earlier = first.setdefault(name, (kind, place))
+            what = f"{place}: {excerpt(name)}"
+            if name in own:
+                problems.note(f"{what} again, first {earlier}")
             elif before != kind:
-                problems.note(f"{what} is in split {kind}, and in {before} ({place})")
-            own.add(image.name)
+                problems.note(f"{what} is in split {kind}, and in {before} ({earlier})")
+            own.add(name)
     problems.raise_if_any(
         "An image belongs to one split, and is listed once with all its captions."
     )

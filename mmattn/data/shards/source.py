@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from mmattn.data.captioned import cleaned, hold_out
-from mmattn.data.captions import Problems, excerpt
+from mmattn.data.captioned import check_one_split, cleaned, hold_out
+from mmattn.data.captions import Problems
 from mmattn.data.dataset import Splits
 from mmattn.data.findings import some
 from mmattn.data.labelled.division import check_shares
@@ -66,7 +66,7 @@ class Shards:
 
         Raises:
             DataError: names everything that is wrong: shards that are missing, that have no index,
-                or that changed after it was written; a key that comes twice in a set.
+                or that changed after it was written; a key that comes twice in a set, or in two.
         """
         notes: list[str] = []
         gathered = Gathered()
@@ -74,6 +74,9 @@ class Shards:
             split: self._read(split, names, gathered, notes)
             for split, names in self._shards().items()
         }
+        with gathered.step():
+            placed = {s: [(r.key, f"{r.shard}:{r.member}") for r in parts[s]] for s in parts}
+            check_one_split(placed, self.storage.root)
         with gathered.step():
             if parts["train"]:
                 shares = {"val": self.val_fraction}
@@ -101,7 +104,6 @@ class Shards:
         with ThreadPoolExecutor(THREADS) as pool:
             read = list(pool.map(self._index, names))
         found: list[PlacedSample] = []
-        places: dict[str, str] = {}
         wordless: list[str] = []
         for name, index in zip(names, read, strict=True):
             if isinstance(index, DataError):
@@ -110,11 +112,7 @@ class Shards:
             for sample in index.samples:
                 place = f"{name}:{sample.member}"
                 captions = self._captions(sample.captions, place, problems)
-                if places.setdefault(sample.key, place) != place:
-                    problems.note(
-                        f"{place}: the key {excerpt(sample.key)} again, first {places[sample.key]}"
-                    )
-                elif captions:
+                if captions:
                     where = sample.member, sample.offset, sample.size, index.sha256
                     found.append(PlacedSample(sample.key, captions, name, *where))
                 else:
