@@ -83,7 +83,7 @@ def index(places: Sequence[Path]) -> None:
             raise DataError(f"{place} holds no .tar file")
         for shard in shards:
             with gathered.step():
-                found = write_index(shard, place if place.is_dir() else None)
+                found = write_index(shard)
                 print(f"{shard}: {len(found.samples):,} images")
     gathered.raise_if_any()
 

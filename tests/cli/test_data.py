@@ -2,6 +2,7 @@
 
 import json
 import sys
+import tarfile
 
 import pytest
 from PIL import Image
@@ -114,6 +115,21 @@ def test_pack_then_check_then_index(call, root, tmp_path):
     code, out, err = call(data, "check", "data=shards", f"data.root={packed}")
     assert (code, err) == (0, "")
     assert out.startswith("train: 2 images, 2 texts")
+
+
+def test_an_index_is_the_same_whether_its_shard_or_a_folder_is_named(call, root, tmp_path):
+    shard = tmp_path / "wds" / "a" / "00000.tar"
+    shard.parent.mkdir(parents=True)
+    with tarfile.open(shard, "w") as opened:
+        for i in range(4):
+            opened.add(root / f"{i}.png", f"{i}.png")
+            opened.add(root / "captions.csv", f"{i}.txt")
+    written = []
+    for place in (shard, shard.parent, tmp_path / "wds"):
+        assert call(pack, "--index", place)[0] == 0
+        written.append(shard.with_name("00000.index.json").read_bytes())
+        shard.with_name("00000.index.json").unlink()
+    assert written[0] == written[1] == written[2]
 
 
 def test_sets_with_labels_are_not_packed(call, root, tmp_path):

@@ -2,18 +2,19 @@
 
 It stands beside the shard, `00000.index.json` of `00000.tar`, and holds everything but pixels: a
 data set is read from its indexes alone, and an image by its offset. It is plain JSON, one sample a
-line.
+line, and depends on the shard alone, not on where that lies.
 """
 
 import hashlib
 import json
 from dataclasses import dataclass
+from shlex import quote
 from typing import Any
 
-from mmattn.data.captions import Problems
+from mmattn.data.captions import Problems, excerpt
 from mmattn.data.images import MAX_BYTES
 from mmattn.data.labelled.json_values import fields_fault
-from mmattn.data.shards.samples import ShardSample, shard_samples
+from mmattn.data.shards.samples import ShardSample, sample_name, shard_samples
 from mmattn.data.shards.tar import Readable, tar_members
 from mmattn.errors import ConfigError, DataError
 
@@ -21,7 +22,7 @@ FORMAT = 1
 TAR, INDEX = ".tar", ".index.json"
 FIELDS = {"format": (int,), "bytes": (int,), "sha256": (str,), "samples": (list,)}
 SAMPLE_FIELDS = {
-    "key": (str,),
+    "key": (str, type(None)),
     "member": (str,),
     "offset": (int,),
     "size": (int,),
@@ -47,13 +48,23 @@ def index_name(shard: str) -> str:
     return shard.removesuffix(TAR) + INDEX
 
 
-def build_index(file: Readable, name: str, stem: str) -> ShardIndex:
+def how_to_index(shard: str) -> str:
+    """Return how the index of a shard, named with its folder or URL, is written."""
+    if "://" not in shard:
+        return f"mmattn pack --index {quote(shard)}"
+    file = shard.rpartition("/")[2]
+    return (
+        f"index a copy of it on this machine, mmattn pack --index {quote(file)}, and upload the "
+        f"{file.removesuffix(TAR)}{INDEX} that this writes to the place of the shard"
+    )
+
+
+def build_index(file: Readable, name: str) -> ShardIndex:
     """Read a whole shard, and return its index.
 
     Args:
         file: the shard, open at its beginning, and seekable.
         name: what messages call it.
-        stem: its name in the data set, for the keys of samples that have none of their own.
 
     Raises:
         DataError: with everything that is wrong with it: see `tar_members` and `shard_samples`.
@@ -61,7 +72,7 @@ def build_index(file: Readable, name: str, stem: str) -> ShardIndex:
     sha256, size = checksum(file)
     problems = Problems(name)
     members = tar_members(file, size, problems)
-    samples = shard_samples(file, members, stem, problems)
+    samples = shard_samples(file, members, problems)
     problems.raise_if_any(
         "A shard is a tar file of images (.jpg, .png, …) and captions (.txt or .json), in which "
         "members of one sample stand together."
@@ -93,7 +104,7 @@ def read_index(data: bytes, name: str) -> ShardIndex:
     Raises:
         DataError: for a file that `index_bytes` did not write, or only in part.
     """
-    remedy = f"Write it anew: mmattn pack --index {name.removesuffix(INDEX)}{TAR}"
+    remedy = f"Write it anew: {how_to_index(name.removesuffix(INDEX) + TAR)}"
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -136,4 +147,6 @@ def _fault(entry: Any, size: int) -> str | None:
         return f"{count:,} bytes from offset {start:,} of a shard of {size:,} bytes"
     if not all(isinstance(text, str) for text in entry["captions"]):
         return "'captions' holds something that is no text"
+    if entry["key"] is None and sample_name(entry["member"]) is None:
+        return f"no key, and {excerpt(entry['member'])} names no sample"
     return None

@@ -71,21 +71,17 @@ def pack(
     return Packed(images, shards, size)
 
 
-def write_index(shard: Path, root: Path | None = None) -> ShardIndex:
+def write_index(shard: Path) -> ShardIndex:
     """Read a shard that anybody may have written, and write its index beside it.
-
-    `root` is the folder of the data set, of which the names of samples without a key depend; the
-    shard's own folder if None.
 
     Raises:
         ConfigError: for a file that is no `.tar`.
         DataError: names everything that is wrong with it.
     """
     name = index_name(str(shard))
-    stem = shard.relative_to(root or shard.parent).with_suffix("").as_posix()
     try:
         with shard.open("rb") as file:
-            index = build_index(file, str(shard), stem)
+            index = build_index(file, str(shard))
     except OSError as error:
         raise DataError(f"{shard} cannot be read: {error.strerror}. Check its name.") from error
     write_whole(name, index_bytes(index))

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import PurePosixPath
 from typing import Any
 
 from mmattn.data.captions import Problems, excerpt
@@ -27,28 +28,44 @@ class ShardSample:
     """A captioned image in a shard.
 
     Attributes:
-        key: its name, unique in its set.
+        key: the name that our shards keep of it, unique in its set; None in other shards, whose
+            samples are known by where they are: see `key_in`.
         captions: as they are in the shard, not cleaned.
         member: the image's name in the shard.
         offset: where its bytes begin in the shard.
         size: how many there are.
     """
 
-    key: str
+    key: str | None
     captions: tuple[str, ...]
     member: str
     offset: int
     size: int
 
+    def key_in(self, shard: str) -> str:
+        """Return the name, unique in its set, of the sample in a shard, named from the root on.
+
+        Other shards may number their samples anew in each, so theirs begins with the shard's.
+        """
+        if self.key is not None:
+            return self.key
+        stem = PurePosixPath(shard.removesuffix(".tar"))  # "./a" and "a" are the same
+        return f"{stem}/{sample_name(self.member)}"
+
+
+def sample_name(member: str) -> str | None:
+    """Return the name that the members of a sample share, None for one that is of no sample."""
+    name = _NAME.fullmatch(member.removeprefix("./"))
+    return None if name is None else name[1]
+
 
 def shard_samples(
-    file: Readable, members: Sequence[Member], stem: str, problems: Problems
+    file: Readable, members: Sequence[Member], problems: Problems
 ) -> list[ShardSample]:
     """Return the samples of a shard; what is wrong with it goes to `problems`.
 
     Captions are the field "captions" (a list) of the JSON, or the text file, or the field "caption"
-    of the JSON. A sample's key is the field "key" that our shards have (see `pack`), and otherwise
-    `stem`, the shard's name, with the name of its members, since other shards may repeat these.
+    of the JSON. A sample's key is the field "key" that our shards have (see `pack`).
     """
     found, seen = [], set()
     for key, group in groupby(_named(members, problems), key=lambda each: each[0]):
@@ -58,7 +75,7 @@ def shard_samples(
             continue
         seen.add(key)
         try:
-            found.append(_sample(file, parts, f"{stem}/{key}"))
+            found.append(_sample(file, parts))
         except DataError as error:
             problems.note(f"{problems.path}:{key}: {error}")
     return found
@@ -80,7 +97,7 @@ def _named(members: Sequence[Member], problems: Problems) -> Iterator[tuple[str,
             yield name[1], ending, member
 
 
-def _sample(file: Readable, parts: list[tuple[str, Member]], key: str) -> ShardSample:
+def _sample(file: Readable, parts: list[tuple[str, Member]]) -> ShardSample:
     """Return the sample of some members. Raises `DataError` for what is wrong with it."""
     images = [member for ending, member in parts if f".{ending}" in SUFFIXES]
     if len(images) != 1:
@@ -89,10 +106,11 @@ def _sample(file: Readable, parts: list[tuple[str, Member]], key: str) -> ShardS
     texts = {ending: member for ending, member in parts if ending in ("json", "txt")}
     described = _described(file, texts["json"]) if "json" in texts else {}
     captions = [described[name] for name in ("caption",) if name in described]
+    key = None
     if "captions" in described:
         captions, own = described["captions"], described.get("key")
         # Only our own shards have both: there, the key is the name that the image had before.
-        key = own if isinstance(own, str) else key
+        key = own if isinstance(own, str) else None
     elif "txt" in texts:
         captions = [_text(file, texts["txt"])]
     if not isinstance(captions, list) or not all(isinstance(text, str) for text in captions):

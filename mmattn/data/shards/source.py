@@ -14,7 +14,7 @@ from mmattn.data.labelled.division import check_shares
 from mmattn.data.labelled.json_values import fields_fault
 from mmattn.data.labelled.split_files import files_by_split
 from mmattn.data.problems import Gathered
-from mmattn.data.shards.index import ShardIndex, checksum, index_name, read_index
+from mmattn.data.shards.index import ShardIndex, checksum, how_to_index, index_name, read_index
 from mmattn.data.shards.patterns import shard_names
 from mmattn.data.shards.shard_set import PlacedSample, ShardSet
 from mmattn.data.shards.storage import Storage, storage
@@ -114,7 +114,7 @@ class Shards:
                 captions = self._captions(sample.captions, place, problems)
                 if captions:
                     where = sample.member, sample.offset, sample.size, index.sha256
-                    found.append(PlacedSample(sample.key, captions, name, *where))
+                    found.append(PlacedSample(sample.key_in(name), captions, name, *where))
                 else:
                     wordless.append(place)
         if wordless:
@@ -127,25 +127,26 @@ class Shards:
 
     def _index(self, shard: str) -> ShardIndex | DataError:
         """Return a shard's index, or what keeps the shard from being used."""
+        whole = f"{self.storage.root}/{shard}"
         try:
             index_file = index_name(shard)
             size = self.storage.size(shard)
             try:
                 data = self.storage.read(index_file)
             except DataError as error:
-                raise DataError(f"{error} Write it: mmattn pack --index {shard}") from error
+                raise DataError(f"{error} Write it: {how_to_index(whole)}") from error
             index = read_index(data, f"{self.storage.root}/{index_file}")
-            self._check_same(shard, size, index)
+            self._check_same(shard, size, index, whole)
         except DataError as error:
             return error
         return index
 
-    def _check_same(self, shard: str, size: int, index: ShardIndex) -> None:
-        """Raise `DataError` where a shard is not the one that was indexed."""
-        remedy = f"copy it again, or write its index anew: mmattn pack --index {shard}"
+    def _check_same(self, shard: str, size: int, index: ShardIndex, whole: str) -> None:
+        """Raise `DataError` where a shard, which messages call `whole`, is not as indexed."""
+        remedy = f"copy it again, or write its index anew: {how_to_index(whole)}"
         if size != index.size:
             raise DataError(
-                f"{self.storage.root}/{shard} has {size:,} bytes and had {index.size:,} when its "
+                f"{whole} has {size:,} bytes and had {index.size:,} when its "
                 f"index was written: {remedy}"
             )
         if self.verify:
@@ -153,7 +154,7 @@ class Shards:
                 found, _ = checksum(file)
             if found != index.sha256:
                 raise DataError(
-                    f"{self.storage.root}/{shard} has the SHA-256 sum {found} and had "
+                    f"{whole} has the SHA-256 sum {found} and had "
                     f"{index.sha256} when its index was written: {remedy}"
                 )
 

@@ -291,8 +291,30 @@ def test_every_shard_without_an_index_is_named(webdataset):
     write_index(webdataset / "00001.tar")
     message = refused(webdataset, splits={"train": "*.tar"})
     assert "split train) has 2 problems" in message
-    assert "Write it: mmattn pack --index 00000.tar" in message
+    assert f"Write it: mmattn pack --index {webdataset}/00000.tar" in message
     assert "00002" in message
+
+
+def test_the_remedy_at_a_url_is_to_index_a_copy(webdataset):
+    fs = fsspec.filesystem("memory")
+    fs.put(str(webdataset), "/wds", recursive=True)
+    message = refused("memory://wds", splits={"train": "00000.tar"})
+    fs.rm("/wds", recursive=True)
+    assert "mmattn pack --index 00000.tar, and upload the 00000.index.json that this" in message
+
+
+@pytest.mark.fault("F18")
+def test_samples_of_other_programs_are_told_apart_by_their_shards(webdataset, tmp_path):
+    root, (first, second) = tmp_path / "both", [tmp_path / "both" / f"{k}/00000.tar" for k in "ab"]
+    for shard in (first, second):
+        shard.parent.mkdir(parents=True)
+        shutil.copy(webdataset / "00000.tar", shard)
+        write_index(shard)
+    read = Shards(root, {"train": "a/00000.tar", "val": "b/00000.tar"}).splits()
+    keys = [each.key(0) for each in (read.train, read.val)]
+    assert keys == ["a/00000/000000000", "b/00000/000000000"]
+    alone = Shards(first.parent, {"train": "00000.tar"}, val_fraction=0.25).splits()
+    assert {alone.train.key(0).partition("/")[0], alone.val.key(0).partition("/")[0]} == {"00000"}
 
 
 @pytest.mark.fault("F20")
@@ -397,6 +419,7 @@ def test_a_damaged_image_is_named_with_its_shard(copy):
         (lambda v: v.pop("bytes"), "no field 'bytes'"),
         (lambda v: v["samples"][0].update(key=3), "samples[0]: 'key' is an integer"),
         (lambda v: v["samples"][0].update(captions=["a", 3]), "samples[0]: 'captions' holds"),
+        (lambda v: v["samples"][0].update(key=None, member="README"), "names no sample"),
         (lambda v: v["samples"][0].update(offset=-5), "samples[0]: "),
         (lambda v: v["samples"][0].update(size=1 << 40), "bytes from offset"),
         (lambda v: v["samples"][0].update(captions=["\ud800"]), "half a surrogate pair"),

@@ -20,7 +20,7 @@ def samples(*members):
         listed.append(Member(name, file.tell(), len(data)))
         file.write(data)
     problems = Problems("s.tar")
-    found = shard_samples(file, listed, "train/s", problems)
+    found = shard_samples(file, listed, problems)
     problems.raise_if_any("")
     return found
 
@@ -39,7 +39,8 @@ def test_members_of_one_name_are_a_sample():
         ("./a/02.PNG", b"678"),
         ("./a/02.json", b'{"caption": "a cat", "url": "x"}'),
     )
-    assert (first.key, first.captions, first.member) == ("train/s/a/01", ("a dog",), "./a/01.jpg")
+    assert (first.key, first.captions, first.member) == (None, ("a dog",), "./a/01.jpg")
+    assert first.key_in("train/s.tar") == first.key_in("./train//s.tar") == "train/s/a/01"
     assert (first.offset, first.size, second.size) == (0, 5, 3)
     assert second.captions == ("a cat",)
 
@@ -48,8 +49,9 @@ def test_captions_of_our_own_shards_come_first_and_keep_the_name_of_the_image():
     described = json.dumps({"key": "old name.jpg", "captions": ["é", "b"]}, ensure_ascii=False)
     (found,) = samples(("1.jpg", b"x"), ("1.txt", b"c"), ("1.json", described.encode()))
     assert (found.key, found.captions) == ("old name.jpg", ("é", "b"))
+    assert found.key_in("train/s.tar") == "old name.jpg"
     (foreign,) = samples(("1.jpg", b"x"), ("1.json", b'{"key": "1", "caption": "c"}'))
-    assert (foreign.key, foreign.captions) == ("train/s/1", ("c",))
+    assert (foreign.key_in("s.tar"), foreign.captions) == ("s/1", ("c",))
 
 
 def test_hidden_files_and_names_without_an_ending_are_passed_over():
