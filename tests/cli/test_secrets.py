@@ -122,6 +122,39 @@ def test_a_secret_in_the_configuration_is_blotted_out_of_what_hydra_wrote(tmp_pa
     assert VALUE not in line
 
 
+URL = f"https://user:{VALUE}@host:80/set?sig={VALUE}"
+
+
+@pytest.mark.usefixtures("variable")
+def test_what_opens_a_url_is_not_shown_whatever_its_key():
+    config = OmegaConf.create(
+        {
+            "root": URL,
+            "source": {"root": "${root}", "all": [URL]},
+            "named": "https://${oc.env:SOME_VARIABLE}@host/x",
+            "both": f"https://user:{VALUE}@host/${{oc.env:SOME_NUMBER}}",
+        }
+    )
+    assert shown(config) == {
+        "root": "https://…@host:80/set?…",
+        "source": {"root": "https://…@host:80/set?…", "all": ["https://…@host:80/set?…"]},
+        "named": "https://${oc.env:SOME_VARIABLE}@host/x",
+        "both": "https://…@host/${oc.env:SOME_NUMBER}",
+    }
+
+
+def test_what_opens_a_url_is_blotted_out_of_what_hydra_wrote(tmp_path, caplog):
+    (tmp_path / ".hydra").mkdir()
+    written = tmp_path / ".hydra" / "overrides.yaml"
+    written.write_text(f"- data.root={URL}\n- user=user\n")
+    config = OmegaConf.create({"data": {"root": URL, "other": "https://${oc.env:T}@host"}})
+    with caplog.at_level(logging.WARNING):
+        hide_secrets(config, tmp_path)
+    assert written.read_text() == "- data.root=https://…@host:80/set?…\n- user=user\n"
+    (line,) = caplog.messages
+    assert line.startswith("data.root: a secret in the configuration")
+
+
 def test_without_a_secret_nothing_is_said(composed, tmp_path, caplog):
     hide_secrets(composed(), tmp_path)
     assert caplog.messages == []

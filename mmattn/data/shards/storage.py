@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from mmattn.data.captions import MAX_BYTES
 from mmattn.data.images import inside, name_fault
+from mmattn.data.urls import without_credentials
 from mmattn.errors import ConfigError, DataError, one_line
 
 T = TypeVar("T")
@@ -21,7 +22,7 @@ class Storage(Protocol):
     """Files by their names below a root. Every failure is a `DataError` that names the file.
 
     Names may come from data: those that leave the root are refused. What a process has open, it has
-    opened itself, so that one may be handed to other processes.
+    opened itself, so that one may be handed to other processes. `root` is what messages call it.
     """
 
     root: str
@@ -53,8 +54,8 @@ def storage(root: str | Path, open_files: int = 16) -> Storage:
     `open_files` bounds how many files of a folder each process keeps open at a time.
 
     Raises:
-        ConfigError: for a URL that nothing here reads, and for WebDataset's `pipe:`, which would
-            run a command.
+        ConfigError: for a URL that nothing here reads or that has a query, and for WebDataset's
+            `pipe:`, which would run a command.
     """
     text = str(root)
     if text.startswith("pipe:"):
@@ -63,7 +64,15 @@ def storage(root: str | Path, open_files: int = 16) -> Storage:
         raise ConfigError(f"open_files={open_files}: give 1 or more")
     if text.startswith("file://"):
         text = text.removeprefix("file://")
-    return RemoteFolder(text) if "://" in text else LocalFolder(Path(text), open_files)
+    if "://" not in text:
+        return LocalFolder(Path(text), open_files)
+    if "?" in text:
+        raise ConfigError(
+            f"{without_credentials(text)}: names of shards are put after the root, so it has no "
+            "query: leave it out, and give what opens the place as fsspec takes it, by environment "
+            "variables (AWS_…, FSSPEC_PROTOCOL_OPTION) or in ~/.config/fsspec"
+        )
+    return RemoteFolder(text)
 
 
 class LocalFolder:
@@ -138,11 +147,18 @@ def _open_anew(process: int, path: Path) -> _OpenFile:
 
 
 class RemoteFolder:
-    """The `Storage` of a URL. A request that fails is made again, twice."""
+    """The `Storage` of a URL. A request that fails is made again, twice.
 
-    def __init__(self, root: str):
-        self.root = root.rstrip("/")
-        filesystem(self.root, os.getpid())  # a wrong URL is better known now
+    No message says the user and the password in a URL.
+    """
+
+    def __init__(self, url: str):
+        self._url = url.rstrip("/")
+        self.root = without_credentials(self._url)
+        filesystem(self._url, os.getpid())  # a wrong URL is better known now
+
+    def __repr__(self) -> str:
+        return f"RemoteFolder({self.root!r})"
 
     def names(self, pattern: str) -> list[str]:
         """Return the names that match a pattern; where nothing can be listed, there are none."""
@@ -180,16 +196,16 @@ class RemoteFolder:
         fault = name_fault(name) if name else None
         if fault is not None:
             raise DataError(f"{self.root}: the name {name!r} {fault}")
-        fs, path = filesystem(self.root, os.getpid())
+        fs, path = filesystem(self._url, os.getpid())
         for attempt in range(ATTEMPTS):
             try:
                 return ask(fs, f"{path.rstrip('/')}/{name}".rstrip("/"))
             except (FileNotFoundError, PermissionError) as error:
-                raise DataError(f"{where} cannot be read: {one_line(error)}") from error
+                raise DataError(f"{where} cannot be read: {_reason(error)}") from None
             # Every protocol has errors of its own, and many are over after a moment.
             except Exception as error:
                 if attempt == ATTEMPTS - 1:
-                    raise DataError(f"{where} cannot be read: {one_line(error)}") from error
+                    raise DataError(f"{where} cannot be read: {_reason(error)}") from None
                 time.sleep(0.5 * 2**attempt)
         raise AssertionError("the last attempt returns or raises")
 
@@ -202,7 +218,12 @@ def filesystem(root: str, process: int) -> tuple[Any, str]:
     try:
         return url_to_fs(root)
     except (ImportError, ValueError) as error:
-        raise ConfigError(f"{root}: {one_line(error)}") from None
+        raise ConfigError(f"{without_credentials(root)}: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """Return what a protocol says, which may be the whole URL."""
+    return without_credentials(one_line(error))
 
 
 def check_size(size: int, where: str) -> None:

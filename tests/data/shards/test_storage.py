@@ -190,5 +190,34 @@ def test_a_process_that_was_forked_opens_files_of_its_own(kind, request):
     assert there.read_range("z.tar", 3, 5) == DATA[3:8]
 
 
+@pytest.mark.fault("F23")
+def test_no_message_says_what_opens_a_url(memory, monkeypatch):
+    monkeypatch.setattr(module, "ATTEMPTS", 1)
+    there = storage("memory://user:s3cr3t@set")
+    assert there.root == "memory://…@set"
+
+    def refuse(self, path, **options):
+        raise OSError("403, url='https://user:s3cr3t@host/x?sig=s3cr3t'")
+
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "cat_file", refuse)
+    with pytest.raises(DataError) as caught:
+        there.read_range("z.tar", 0, 1)
+    assert "memory://…@set/z.tar cannot be read: 403, url='https://…@host/" in str(caught.value)
+    for text in (str(caught.value), repr(there)):
+        assert "s3cr3t" not in text
+    with pytest.raises(ConfigError) as refused:
+        storage("nosuch://user:s3cr3t@host")
+    assert str(refused.value).startswith("nosuch://…@host: ")
+
+
+def test_a_root_has_no_query():
+    with pytest.raises(ConfigError) as caught:
+        storage("https://host/set?sig=s3cr3t")
+    assert str(caught.value).startswith(
+        "https://host/set?…: names of shards are put after the root"
+    )
+    assert "FSSPEC_PROTOCOL_OPTION" in str(caught.value)
+
+
 def test_a_remote_root_may_end_in_a_slash(memory):
     assert RemoteFolder(f"{memory}/").read_range("a/x.tar", 0, 1) == DATA[:1]
