@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mmattn.cli.data_config import add_overrides, build_data
 from mmattn.cli.plain_command import mistakes_in_one_line
+from mmattn.data.urls import without_credentials
 from mmattn.errors import ConfigError, DataError
 
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -24,11 +25,10 @@ def main() -> None:
         "mmattn pack", description=__doc__, formatter_class=RawDescriptionHelpFormatter
     )
     add_overrides(parser)
-    parser.add_argument("--out", type=Path, help="the folder to write, new or empty")
+    parser.add_argument("--out", metavar="FOLDER", help="the folder to write, new or empty")
     parser.add_argument("--shard-size", default="256M", help="of a shard at most (default 256M)")
     parser.add_argument(
         "--index",
-        type=Path,
         nargs="+",
         metavar="SHARD",
         help="write the indexes of these shards, or of all in these folders, instead",
@@ -38,12 +38,12 @@ def main() -> None:
         if arguments.index is not None:
             if arguments.overrides or arguments.out is not None:
                 raise ConfigError("--index takes shards and folders, and no other argument")
-            index(arguments.index)
+            index([local(place) for place in arguments.index])
         elif arguments.out is None:
             raise ConfigError("give the folder to write with --out, or shards with --index")
         else:
             size = bytes_of(arguments.shard_size)
-            pack_data(arguments.overrides, arguments.config_dir, arguments.out, size)
+            pack_data(arguments.overrides, arguments.config_dir, local(arguments.out), size)
 
 
 def pack_data(
@@ -86,6 +86,16 @@ def index(places: Sequence[Path]) -> None:
                 found = write_index(shard)
                 print(f"{shard}: {len(found.samples):,} images")
     gathered.raise_if_any()
+
+
+def local(place: str) -> Path:
+    """Return a folder or file of this machine. Raises `ConfigError` for a URL."""
+    if "://" in place:
+        raise ConfigError(
+            f"{without_credentials(place)}: mmattn pack reads and writes on this machine: give a "
+            "folder here, and upload what is written"
+        )
+    return Path(place)
 
 
 def bytes_of(text: str) -> int:

@@ -78,6 +78,8 @@ def test_mistakes_are_one_line(call, root, tmp_path):
         (data, ["check", "data.source.sise=3"], "data.source.sise: no such key"),
         (pack, chosen(root), "give the folder to write with --out"),
         (pack, [*chosen(root), "--out", tmp_path / "x", "--shard-size", "1T"], "--shard-size 1T"),
+        (pack, [*chosen(root), "--out", "s3://bucket/x"], "s3://bucket/x: mmattn pack reads and"),
+        (pack, ["--index", "https://u:p@host/x.tar"], "https://…@host/x.tar: mmattn pack reads"),
         (pack, ["--index", root, "--out", "x"], "--index takes shards and folders"),
         (pack, ["--index", root], "holds no .tar file"),
         (pack, [*chosen(root / "absent"), "--out", tmp_path / "x"], "is not a folder"),
@@ -87,6 +89,7 @@ def test_mistakes_are_one_line(call, root, tmp_path):
         assert (code, out) == (2, "")
         assert err.startswith("error: ")
         assert said in err
+        assert err.count("\n") == 1
 
 
 @pytest.mark.fault("F22")
