@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mmattn.cli import schema
-from mmattn.cli.command_line import sets_key
+from mmattn.cli.command_line import long_names, sets_key
 from mmattn.cli.hydra_parts import check_hydra_parts
 from mmattn.cli.suggest import explain
 from mmattn.data.split_module import SplitDataModule
@@ -40,7 +40,7 @@ def compose_config(overrides: Sequence[str], config_dir: Path | None = None) -> 
     schema.register()
     check_hydra_parts()
     search = [] if config_dir is None else [f"hydra.searchpath=[file://{config_dir.absolute()}]"]
-    folder = schema.config_dir()
+    folder, overrides = schema.config_dir(), long_names(overrides)
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(folder), version_base="1.3"):

@@ -92,6 +92,11 @@ def test_mistakes_are_one_line(call, root, tmp_path):
         assert err.count("\n") == 1
 
 
+def test_short_names_of_keys_are_those_of_training():
+    config = data_config.compose_config(["data=coco", "data.num_workers=4"])
+    assert config.data.loader.num_workers == 4
+
+
 @pytest.mark.fault("F22")
 def test_packages_are_allowed_on_the_command_line_only(tmp_path):
     (tmp_path / "experiment").mkdir()
