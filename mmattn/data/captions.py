@@ -78,11 +78,16 @@ def clean_caption(text: str) -> str | None:
     are left alone: this is what metrics compare with. Raises `DataError` for half a surrogate pair,
     which no file can hold as text.
     """
-    if _SURROGATE.search(text):
+    if not is_writable(text):
         raise DataError(f"The caption {excerpt(text)} holds half a surrogate pair. Write it anew.")
     text = " ".join(unicodedata.normalize("NFC", text).split())
     visible = any(character.isprintable() and character != " " for character in text)
     return text if visible else None
+
+
+def is_writable(text: str) -> bool:
+    """Return whether a file can hold a text: JSON may spell half a surrogate pair, no file can."""
+    return _SURROGATE.search(text) is None
 
 
 def excerpt(text: str, length: int = 60) -> str:

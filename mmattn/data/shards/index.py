@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from shlex import quote
 from typing import Any
 
-from mmattn.data.captions import Problems, excerpt
+from mmattn.data.captions import Problems, excerpt, is_writable
 from mmattn.data.images import MAX_BYTES
 from mmattn.data.labelled.json_values import fields_fault
 from mmattn.data.shards.samples import ShardSample, sample_name, shard_samples
@@ -147,6 +147,8 @@ def _fault(entry: Any, size: int) -> str | None:
         return f"{count:,} bytes from offset {start:,} of a shard of {size:,} bytes"
     if not all(isinstance(text, str) for text in entry["captions"]):
         return "'captions' holds something that is no text"
+    if not is_writable(entry["key"] or ""):
+        return f"'key' is {excerpt(entry['key'])}, which holds half a surrogate pair"
     if entry["key"] is None and sample_name(entry["member"]) is None:
         return f"no key, and {excerpt(entry['member'])} names no sample"
     return None

@@ -13,6 +13,7 @@ from io import BytesIO
 from pathlib import Path
 from urllib.parse import quote
 
+from mmattn.data.captions import excerpt
 from mmattn.data.dataset import CaptionDataset, Splits, by_split
 from mmattn.data.shards.content import encoded
 from mmattn.data.shards.index import ShardIndex, build_index, index_bytes, index_name, read_index
@@ -160,8 +161,7 @@ def _write_shard(path: Path, dataset: CaptionDataset, start: int, shard_bytes: i
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as shard:
         for i in range(start, len(dataset)):
             ending, image = encoded(dataset, i)
-            described = {"key": dataset.key(i), "captions": dataset.captions(i)}
-            text = json.dumps(described, ensure_ascii=False).encode()
+            text = _described(dataset, i)
             size += sum(BLOCK + -(-len(data) // BLOCK) * BLOCK for data in (image, text))
             if count and -(-size // RECORD) * RECORD > shard_bytes:
                 break
@@ -171,3 +171,15 @@ def _write_shard(path: Path, dataset: CaptionDataset, start: int, shard_bytes: i
                 shard.addfile(member, BytesIO(data))
             count += 1
     return count
+
+
+def _described(dataset: CaptionDataset, i: int) -> bytes:
+    """Return the JSON of an image. Raises `DataError` for what no file can hold."""
+    described = {"key": dataset.key(i), "captions": dataset.captions(i)}
+    try:
+        return json.dumps(described, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{excerpt(dataset.key(i))}: its name or a caption holds half a surrogate pair "
+            f"({excerpt(error.object[error.start : error.end])}). Write it anew."
+        ) from None

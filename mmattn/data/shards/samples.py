@@ -12,7 +12,7 @@ from itertools import groupby
 from pathlib import PurePosixPath
 from typing import Any
 
-from mmattn.data.captions import Problems, excerpt
+from mmattn.data.captions import Problems, excerpt, is_writable
 from mmattn.data.folder import SUFFIXES
 from mmattn.data.shards.tar import Member, Readable
 from mmattn.errors import DataError
@@ -115,6 +115,9 @@ def _sample(file: Readable, parts: list[tuple[str, Member]]) -> ShardSample:
         captions = [_text(file, texts["txt"])]
     if not isinstance(captions, list) or not all(isinstance(text, str) for text in captions):
         raise DataError("the captions in its JSON are no texts")
+    for text in (*captions, key or ""):
+        if not is_writable(text):
+            raise DataError(f"{texts['json'].name}: {excerpt(text)} holds half a surrogate pair")
     (image,) = images
     return ShardSample(key, tuple(captions), image.name, image.offset, image.size)
 

@@ -170,6 +170,13 @@ def test_a_file_that_is_no_image_is_not_packed(splits, tmp_path):
     assert [name for name in files(tmp_path / "packed") if not name.endswith(".json")] == []
 
 
+@pytest.mark.fault("F16")
+def test_a_text_that_no_file_can_hold_is_not_packed(splits, tmp_path):
+    torn = Photos(splits.train.folder, splits.train.names[:1], (("\ud800",),))
+    with pytest.raises(DataError, match=r"'a/0 b\.c\.jpg': .* half a surrogate pair \('\\ud800'"):
+        pack(Splits(torn, splits.val, {}), tmp_path / "packed")
+
+
 def test_pictures_that_are_drawn_are_packed_without_loss(tmp_path):
     splits = Glyphs(
         16, ["DejaVuSans", "DejaVuSansMono"], ["DejaVuSerif"], ["GREEK"], ["Lu"]
@@ -419,6 +426,7 @@ def test_a_damaged_image_is_named_with_its_shard(copy):
         (lambda v: v.pop("bytes"), "no field 'bytes'"),
         (lambda v: v["samples"][0].update(key=3), "samples[0]: 'key' is an integer"),
         (lambda v: v["samples"][0].update(captions=["a", 3]), "samples[0]: 'captions' holds"),
+        (lambda v: v["samples"][0].update(key="\ud800"), "samples[0]: 'key' is '\\ud800', which"),
         (lambda v: v["samples"][0].update(key=None, member="README"), "names no sample"),
         (lambda v: v["samples"][0].update(offset=-5), "samples[0]: "),
         (lambda v: v["samples"][0].update(size=1 << 40), "bytes from offset"),

@@ -87,6 +87,14 @@ def test_pickles_are_refused_by_name_and_never_opened(tmp_path, ending):
         ([("1.jpg", b"x"), ("1.json", b"[]")], "1.json holds no JSON object"),
         ([("1.jpg", b"x"), ("1.json", b'{"captions": "x"}')], "the captions in its JSON are no"),
         ([("1.jpg", b"x"), ("1.json", b'{"caption": 3}')], "the captions in its JSON are no"),
+        (
+            [("1.jpg", b"x"), ("1.json", b'{"captions": ["a", "b\\ud800"]}')],
+            r"s.tar:1: 1.json: 'b\ud800' holds half a surrogate pair",
+        ),
+        (
+            [("1.jpg", b"x"), ("1.json", b'{"captions": ["a"], "key": "k\\udcff"}')],
+            r"s.tar:1: 1.json: 'k\udcff' holds half a surrogate pair",
+        ),
         ([("1.jpg", b"x"), ("1.txt", b"caf\xe9")], "1.txt is not UTF-8 text (byte offset 3: 0xe9)"),
         ([("1.jpg", b"x"), ("1.txt", b"x" * (1 << 21))], "1.txt has 2,097,152 bytes; the limit"),
     ],
