@@ -1,5 +1,7 @@
 """Files and folders that are written whole or not at all."""
 
+import os
+import re
 import shutil
 import uuid
 from collections.abc import Collection, Iterator
@@ -9,21 +11,28 @@ from pathlib import Path
 from mmattn.errors import ConfigError
 
 SHOWN = 4  # names that a message lists
+_UNFINISHED = re.compile(r"\.[0-9a-f]{32}\.tmp")
 
 
-def write_whole(path: str | Path, data: bytes) -> None:
-    """Write a file; makes its folder if needed. A reader never sees half of it."""
-    with written_whole(path) as unfinished:
+def write_whole(path: str | Path, data: bytes, *, lasting: bool = False) -> None:
+    """Write a file; makes its folder if needed. A reader never sees half of it.
+
+    `lasting` is that of `written_whole`.
+    """
+    with written_whole(path, lasting=lasting) as unfinished:
         unfinished.write_bytes(data)
 
 
 @contextmanager
-def written_whole(path: str | Path) -> Iterator[Path]:
+def written_whole(path: str | Path, *, lasting: bool = False) -> Iterator[Path]:
     """Give an empty file to write to, which becomes `path` if no error was raised.
 
     It has another name in the same folder, which is made if needed, and is then renamed, so a
     reader, or a run that was killed, never sees half of it. Whatever writes it, it may be read by
     whom any file of this process may be read by.
+
+    With `lasting`, what was written is on the disk before it gets its name, so that a loss of power
+    does not leave an empty file under it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,9 +42,17 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         mode = unfinished.stat().st_mode
         yield unfinished
         unfinished.chmod(mode)
+        if lasting:
+            with unfinished.open("rb+") as file:
+                os.fsync(file.fileno())
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def is_unfinished(path: Path) -> bool:
+    """Return whether a file is what a killed process left of one that was to be written whole."""
+    return _UNFINISHED.fullmatch(path.name) is not None
 
 
 @contextmanager

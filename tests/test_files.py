@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from mmattn import files
 from mmattn.errors import ConfigError
-from mmattn.files import folder_written_whole, write_whole, written_whole
+from mmattn.files import folder_written_whole, is_unfinished, write_whole, written_whole
 
 
 def test_a_file_is_written_with_its_folder(tmp_path):
@@ -50,6 +51,18 @@ def test_what_broke_off_inside_leaves_the_old_file_and_nothing_else(tmp_path):
         break_off()
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_lasts_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(files.os, "fsync", lambda _: synced.append(list(tmp_path.iterdir())))
+    write_whole(tmp_path / "a", b"1")
+    assert synced == []
+    write_whole(tmp_path / "b", b"2", lasting=True)
+    (present,) = synced
+    assert tmp_path / "b" not in present
+    assert [is_unfinished(path) for path in sorted(present)] == [True, False]
+    assert (tmp_path / "b").read_bytes() == b"2"
 
 
 def names(folder):

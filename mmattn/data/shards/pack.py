@@ -18,13 +18,15 @@ from mmattn.data.dataset import CaptionDataset, Splits, by_split
 from mmattn.data.shards.content import encoded
 from mmattn.data.shards.index import ShardIndex, build_index, index_bytes, index_name, read_index
 from mmattn.data.shards.source import DATASET, FORMAT
+from mmattn.data.shards.tar import MAX_MEMBERS
 from mmattn.errors import ConfigError, DataError
-from mmattn.files import write_whole, written_whole
+from mmattn.files import is_unfinished, write_whole, written_whole
 
 SHARD_BYTES = 256 << 20
 UNFINISHED = "unfinished.json"
 # A member: a header, and contents that are padded to 512 bytes; the whole is padded to 10,240.
 BLOCK, RECORD = 512, 20 * 512
+MEMBERS = 2  # of a sample: the image, and the JSON
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ def pack(
     Args:
         splits: what a `CaptionSource` hands over.
         folder: new, empty, or left by a call with the same arguments that was stopped.
-        shard_bytes: a shard ends before it would be larger, but holds at least one image.
+        shard_bytes: a shard ends before it would be larger, but holds at least one image; it also
+            ends before it would have more members than a reader takes (`MAX_MEMBERS`).
         done: is told the name of every shard that is there.
 
     Raises:
@@ -66,7 +69,8 @@ def pack(
     }
     images = {split: len(dataset) for split, dataset in sets.items()}
     described = {"format": FORMAT, "splits": shards, "images": images}
-    write_whole(folder / DATASET, (json.dumps(described, indent=1) + "\n").encode())
+    data = (json.dumps(described, indent=1) + "\n").encode()
+    write_whole(folder / DATASET, data, lasting=True)
     (folder / UNFINISHED).unlink()
     size = sum((folder / name).stat().st_size for names in shards.values() for name in names)
     return Packed(images, shards, size)
@@ -85,7 +89,7 @@ def write_index(shard: Path) -> ShardIndex:
             index = build_index(file, str(shard))
     except OSError as error:
         raise DataError(f"{shard} cannot be read: {error.strerror}. Check its name.") from error
-    write_whole(name, index_bytes(index))
+    write_whole(name, index_bytes(index), lasting=True)
     return index
 
 
@@ -95,7 +99,10 @@ def _place(split: str) -> str:
 
 
 def _begin(folder: Path, sets: Mapping[str, CaptionDataset], shard_bytes: int) -> None:
-    """Claim a folder for these data. Raises `ConfigError` where it is somebody else's."""
+    """Claim a folder for these data; what a killed process left half-written is removed.
+
+    Raises `ConfigError` where it is somebody else's.
+    """
     if shard_bytes < 1:
         raise ConfigError(f"shards of {shard_bytes} bytes: give 1 or more")
     claim = _claim(sets, shard_bytes)
@@ -105,10 +112,12 @@ def _begin(folder: Path, sets: Mapping[str, CaptionDataset], shard_bytes: int) -
                 f"{folder} was begun with other data, or other sizes of shards: give a new folder, "
                 "or delete it"
             )
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    elif folder.exists() and not (folder.is_dir() and all(map(is_unfinished, folder.iterdir()))):
         what = "is packed already" if (folder / DATASET).is_file() else "is no empty folder"
         raise ConfigError(f"{folder} {what}: give a new one")
-    write_whole(folder / UNFINISHED, claim)
+    for path in filter(is_unfinished, list(folder.rglob(".*.tmp"))):
+        path.unlink()
+    write_whole(folder / UNFINISHED, claim, lasting=True)
 
 
 def _claim(sets: Mapping[str, CaptionDataset], shard_bytes: int) -> bytes:
@@ -135,7 +144,7 @@ def _write_set(
         name = f"{place}/{number:05}.tar"
         count = _whole(folder, name)
         if count is None:
-            with written_whole(folder / name) as unfinished:
+            with written_whole(folder / name, lasting=True) as unfinished:
                 count = _write_shard(unfinished, dataset, start, shard_bytes)
             write_index(folder / name)
         done(name)
@@ -146,13 +155,14 @@ def _write_set(
 def _whole(folder: Path, name: str) -> int | None:
     """Return how many samples a shard has that an earlier call wrote; None if it is to be written.
 
-    The index is written after its shard, so both are whole where it is there.
+    The index is written after its shard, so both are whole where it is there, unless the power was
+    lost between.
     """
-    index = folder / index_name(name)
-    if not index.is_file():
+    shard, index = folder / name, folder / index_name(name)
+    if not (index.is_file() and shard.is_file()):
         return None
     found = read_index(index.read_bytes(), str(index))
-    return len(found.samples) if (folder / name).stat().st_size == found.size else None
+    return len(found.samples) if shard.stat().st_size == found.size else None
 
 
 def _write_shard(path: Path, dataset: CaptionDataset, start: int, shard_bytes: int) -> int:
@@ -163,7 +173,8 @@ def _write_shard(path: Path, dataset: CaptionDataset, start: int, shard_bytes: i
             ending, image = encoded(dataset, i)
             text = _described(dataset, i)
             size += sum(BLOCK + -(-len(data) // BLOCK) * BLOCK for data in (image, text))
-            if count and -(-size // RECORD) * RECORD > shard_bytes:
+            too_large = -(-size // RECORD) * RECORD > shard_bytes
+            if count and (too_large or MEMBERS * (count + 1) > MAX_MEMBERS):
                 break
             for suffix, data in ((ending, image), ("json", text)):
                 member = tarfile.TarInfo(f"{i:09}.{suffix}")  # owned by nobody, of no time

@@ -18,6 +18,7 @@ from mmattn.data.glyphs.source import Glyphs
 from mmattn.data.image_cache import ImageCache
 from mmattn.data.module import CaptionDataModule, LoaderOptions, TokenizerOptions
 from mmattn.data.shards import pack as packing
+from mmattn.data.shards import tar
 from mmattn.data.shards.index import index_name
 from mmattn.data.shards.pack import pack, write_index
 from mmattn.data.shards.source import Shards
@@ -144,6 +145,35 @@ def test_a_call_that_was_stopped_goes_on(splits, packed, tmp_path, monkeypatch):
     pack(splits, tmp_path / "new", SHARD)
     assert files(tmp_path / "new") == files(packed)
     assert 0 not in written[:1]  # the first shard was not written again
+
+
+def test_a_shard_has_no_more_members_than_a_reader_takes(splits, tmp_path, monkeypatch):
+    for module in (packing, tar):
+        monkeypatch.setattr(module, "MAX_MEMBERS", 11)
+    found = pack(splits, tmp_path / "new", 1 << 20)
+    assert found.shards["train"] == [f"train/0000{n}.tar" for n in range(3)]  # 5 of 15 in each
+    same(splits, Shards(tmp_path / "new").splits())
+
+
+@pytest.mark.parametrize("when", ["at once", "later"])
+def test_what_a_killed_call_left_half_written_is_removed(splits, packed, tmp_path, when):
+    folder, left = tmp_path / "new", f".{'0a' * 16}.tmp"
+    if when == "later":
+        with pytest.raises(ZeroDivisionError):
+            pack(splits, folder, SHARD, done=lambda shard: 1 / 0)
+        (folder / "train" / left).write_bytes(b"half a shard")
+    folder.mkdir(exist_ok=True)
+    (folder / left).write_bytes(b"half a claim")
+    pack(splits, folder, SHARD)
+    assert files(folder) == files(packed)
+
+
+def test_a_shard_that_a_loss_of_power_took_is_written_anew(splits, packed, tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        pack(splits, tmp_path / "new", SHARD, done=lambda shard: 1 / 0)
+    (tmp_path / "new" / "train" / "00000.tar").unlink()
+    pack(splits, tmp_path / "new", SHARD)
+    assert files(tmp_path / "new") == files(packed)
 
 
 def test_other_data_do_not_go_on_in_the_same_folder(splits, packed, tmp_path):
