@@ -38,20 +38,13 @@ _UPRIGHT = {
 
 
 def read_image(
-    path: str | Path,
-    draft_size: int | None = None,
-    *,
-    max_pixels: int = MAX_PIXELS,
-    max_bytes: int = MAX_BYTES,
+    path: str | Path, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
 ) -> Tensor:
     """Return the picture as uint8 RGB [3, height, width], turned upright by its EXIF orientation.
 
     Transparent pixels are laid on white. 16-bit samples keep their high byte. Of an animation or a
     file with several pages the first picture is read. Colour profiles are not applied. The tensor
     lies channels last in memory, as decoded: torchvision resizes that faster.
-
-    `draft_size`, in pixels, makes large JPEGs cheap: they are decoded at 1/2, 1/4 or 1/8 of their
-    size, the smallest whose two sides are still at least that long. Other formats ignore it.
 
     Both limits are checked before any pixel is decoded. Pillow has a limit of its own, about
     179 megapixels, that a larger `max_pixels` does not lift.
@@ -61,22 +54,16 @@ def read_image(
     """
     path = Path(path)
     with _opened(path, max_pixels, max_bytes) as image:
-        if draft_size is not None:
-            image.draft("RGB", (draft_size, draft_size))
         image.load()
         return _upright(image, str(path))
 
 
-def decode_image(
-    data: bytes, name: str, draft_size: int | None = None, *, max_pixels: int = MAX_PIXELS
-) -> Tensor:
+def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Tensor:
     """Return what `read_image` returns of a file that holds `data`; messages call it `name`.
 
     Raises `DataError` as `read_image` does.
     """
     with _identified(_nonempty(data, name), name, max_pixels) as image:
-        if draft_size is not None:
-            image.draft("RGB", (draft_size, draft_size))
         image.load()
         return _upright(image, name)
 

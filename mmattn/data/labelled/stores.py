@@ -1,12 +1,11 @@
 """Where the images of labelled examples come from: a folder, or a set of another library."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
-from mmattn.data.images import check_images, inside, read_image
+from mmattn.data.images import inside, read_image
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,3 @@ class FolderStore:
     def path(self, name: str) -> Path:
         """Return an image's file. Raises `DataError` for a name that leaves the folder."""
         return inside(self.root, name)
-
-    def check(self, names: Iterable[str]) -> None:
-        """Read the header of every image; raise one `DataError` that names the bad ones."""
-        check_images(inside(self.root, name) for name in dict.fromkeys(names))
