@@ -25,6 +25,16 @@ class DataError(UserError):
         self.problems = tuple(problems)
 
 
+class ReadError(DataError):
+    """A disk, a network or the machine failed while something was read; another try may succeed.
+
+    That says nothing against the data, so no other sample stands in for one that was lost to it.
+    The CLI exits with EX_IOERR, 74.
+    """
+
+    exit_code = 74
+
+
 class CheckpointError(UserError):
     """A checkpoint does not fit the model, the tokenizer or this version of the library."""
 

@@ -16,7 +16,7 @@ from mmattn.data.dataset import CaptionDataset
 from mmattn.data.order import stable_hash
 from mmattn.data.pixel_steps import PixelSteps
 from mmattn.data.worker_faults import AtWork
-from mmattn.errors import ConfigError, DataError, UserError
+from mmattn.errors import ConfigError, DataError, ReadError, UserError
 
 Read = TypeVar("Read")
 
@@ -162,6 +162,8 @@ class KeyedReader(Dataset[Any]):
             place = index if attempt == 0 else self._replacement(index, attempt)
             try:
                 return place, read(place)
+            except ReadError:  # storage failed: the sample is as good as before
+                raise
             except DataError as error:
                 if self._bad is None:
                     raise

@@ -1,5 +1,6 @@
 """Safe decoding: an image file becomes uint8 RGB, or a `DataError` says what is wrong with it."""
 
+import errno
 import os
 import re
 import stat
@@ -17,7 +18,8 @@ from PIL.TiffImagePlugin import BITSPERSAMPLE
 from torch import Tensor
 
 from mmattn.data.findings import listing
-from mmattn.errors import DataError
+from mmattn.data.unreadable import passes, unreadable
+from mmattn.errors import DataError, ReadError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MAX_PIXELS = 50_000_000
@@ -50,7 +52,7 @@ def read_image(
     179 megapixels, that a larger `max_pixels` does not lift.
 
     Raises `DataError` if the file is missing, empty, damaged, cut short, too large, of another
-    format, or holds 32-bit samples, whose range is unknown.
+    format, or holds 32-bit samples, whose range is unknown; `ReadError` if the disk failed.
     """
     path = Path(path)
     with _opened(path, max_pixels, max_bytes) as image:
@@ -74,7 +76,7 @@ def image_bytes(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}. Check its rights.") from error
+        raise unreadable(str(path), error) from error
 
 
 def image_header(
@@ -125,6 +127,7 @@ def check_images(
     """Read the header of every file; raise one `DataError` that names those which are no images.
 
     A damaged body is found only by decoding it, which `read_image` does later. About 0.1 ms a file.
+    A disk that fails ends it at once, with a `ReadError`.
     """
     faults = [image_fault(path, max_pixels=max_pixels, max_bytes=max_bytes) for path in paths]
     checked, problems = len(faults), [fault for fault in faults if fault]
@@ -136,10 +139,15 @@ def check_images(
 def image_fault(
     path: Path, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
 ) -> str | None:
-    """Return what makes a file no usable image, its name included, or None; reads its header."""
+    """Return what makes a file no usable image, its name included, or None; reads its header.
+
+    Raises `ReadError` where the disk failed, which is no fault of the image.
+    """
     try:
         with _opened(path, max_pixels, max_bytes):
             return None
+    except ReadError:
+        raise
     except DataError as error:
         return str(error)
 
@@ -218,9 +226,7 @@ def _identified(source: Path | BytesIO, name: str, max_pixels: int) -> Iterator[
     except DataError:
         raise
     except UnidentifiedImageError:
-        raise DataError(_unknown(source, name)) from None
-    except PermissionError as error:
-        raise DataError(f"{name} cannot be read: {error.strerror}. Check its rights.") from error
+        raise _unknown(source, name) from None
     except Image.DecompressionBombError as error:
         raise DataError(
             f"{name} is too large: {error}; the limit here is {max_pixels:,} pixels. "
@@ -228,6 +234,8 @@ def _identified(source: Path | BytesIO, name: str, max_pixels: int) -> Iterator[
         ) from error
     # Hostile bytes make Pillow's decoders raise almost any type, from struct.error to MemoryError.
     except Exception as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise unreadable(name, error) from error
         raise DataError(
             f"{name} cannot be decoded: {error or type(error).__name__}. The file is damaged or "
             f"cut short: copy or download it again, or leave it out."
@@ -246,8 +254,7 @@ def _check_file(path: Path, max_bytes: int) -> None:
     try:
         status = path.stat()
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path} cannot be read: {reason}. Check its name and rights.") from error
+        raise unreadable(str(path), error) from error
     if not stat.S_ISREG(status.st_mode):
         raise DataError(f"{path} is not a regular file. Name an image file.")
     if status.st_size == 0:
@@ -269,14 +276,17 @@ def _check_size(name: str, image: Image.Image, max_pixels: int) -> None:
         )
 
 
-def _unknown(source: Path | BytesIO, name: str) -> str:
+def _unknown(source: Path | BytesIO, name: str) -> DataError:
     """Say what a file that is no image begins with: often a web page saved under its name."""
-    if isinstance(source, BytesIO):
-        head = source.getvalue()[:24]
-    else:
-        with source.open("rb") as file:
-            head = file.read(24)
-    return (
+    try:
+        if isinstance(source, BytesIO):
+            head = source.getvalue()[:24]
+        else:
+            with source.open("rb") as file:
+                head = file.read(24)
+    except OSError as error:
+        return unreadable(name, error)
+    return DataError(
         f"{name} is not an image, or its header is damaged: it begins with {head!r}. Formats read: "
         f"{', '.join(FORMATS)}. Download it again, convert it, or leave it out."
     )
@@ -297,7 +307,9 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
     try:
         return _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     # Broken metadata is no fault of the pixels: viewers show such a picture as it is stored.
-    except Exception:
+    except Exception as error:
+        if passes(error):
+            raise
         return None
 
 

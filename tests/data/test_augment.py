@@ -9,7 +9,7 @@ from torchvision.transforms import v2
 from mmattn.data.augment import SampleReader, keyed_rng
 from mmattn.data.bad_samples import BadSamples
 from mmattn.data.loader import StatefulLoader
-from mmattn.errors import ConfigError, DataError
+from mmattn.errors import ConfigError, DataError, ReadError
 
 
 class Pictures:
@@ -245,6 +245,20 @@ def test_too_many_bad_images_are_an_error_with_both_numbers(num_workers):
         error.__traceback__ = None  # torch made a cycle of it, and would wait 10 s for its workers
     assert "4 of 12 images" in message
     assert "max_bad_fraction=0.25" in message
+
+
+class OnFailingDisk(Pictures):
+    def image(self, index):
+        raise ReadError(f"/pictures/{index}.jpg: Input/output error")
+
+
+@pytest.mark.fault("F13")
+@pytest.mark.parametrize("skip", [True, False])
+def test_no_other_sample_stands_in_where_storage_failed(skip):
+    bad = BadSamples(12, 0.9, skip=skip)
+    with pytest.raises(ReadError, match=r"5\.jpg: Input/output error"):
+        SampleReader(OnFailingDisk(), AUGMENT, seed=3, bad=bad)[0, 5]
+    assert bad.count == 0
 
 
 def test_a_set_of_bad_images_only_ends_in_the_error():

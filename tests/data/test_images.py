@@ -1,5 +1,6 @@
 """Decoding: every kind of good file gives the right pixels, every kind of bad one a `DataError`."""
 
+import errno
 import io
 import os
 import pickle
@@ -8,6 +9,7 @@ import struct
 import tempfile
 import warnings
 import zlib
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +24,12 @@ from mmattn.data.images import (
     check_images,
     decode_image,
     image_bytes,
+    image_fault,
     image_header,
     inside,
     read_image,
 )
-from mmattn.errors import DataError
+from mmattn.errors import DataError, ReadError
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
 RED, GREEN, WHITE = (255, 0, 0), (0, 255, 0), (255, 255, 255)
@@ -472,6 +475,56 @@ def test_fuzzed_images_are_read_or_refused(format, edits, kept):
 @given(st.sampled_from([data[:16] for data in FUZZED.values()] + [b""]), st.binary(max_size=200))
 def test_random_bytes_are_refused(start, data):
     read_or_refuse(start + data)
+
+
+@contextmanager
+def no_more_files():
+    """Let this process open no further file: EMFILE."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.fault("F13")
+@pytest.mark.parametrize(
+    "reads", [read_image, image_bytes, image_fault, lambda path: check_images([path])]
+)
+@pytest.mark.parametrize("data", [JPEG, b"<html>"])
+def test_what_a_machine_cannot_open_is_no_bad_image(tmp_path, reads, data):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(data)
+    with suppress(DataError):  # once without the limit: decoders are imported when they are needed
+        read_image(path)
+    with no_more_files(), pytest.raises(ReadError) as caught:
+        reads(path)
+    assert str(caught.value).startswith(f"{path} cannot be read: Too many open files")
+    assert caught.value.exit_code == 74
+
+
+@pytest.mark.fault("F13")
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.EIO, ReadError),
+        (errno.ESTALE, ReadError),
+        (errno.ENOENT, DataError),
+        (errno.EACCES, DataError),
+        (errno.ENAMETOOLONG, DataError),
+    ],
+)
+def test_a_disk_that_fails_is_told_from_a_file_that_is_not_there(
+    tmp_path, monkeypatch, number, kind
+):
+    def fail(path, **options):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "stat", fail)
+    with pytest.raises(DataError, match=os.strerror(number)) as caught:
+        read_image(tmp_path / "a.jpg")
+    assert type(caught.value) is kind
 
 
 def test_check_images_names_all_bad_files_in_one_error(tmp_path):

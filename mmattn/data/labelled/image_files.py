@@ -19,6 +19,7 @@ def with_sound_images(
     A name that leads out of the folder always is one.
 
     Raises:
+        ReadError: where the disk failed, which leaves nothing out.
         DataError: names the bad files, and where each is asked for.
     """
     places = _places(chain.from_iterable(examples.values()))

@@ -19,6 +19,7 @@ from mmattn.data.shards.content import encoded
 from mmattn.data.shards.index import ShardIndex, build_index, index_bytes, index_name, read_index
 from mmattn.data.shards.source import DATASET, FORMAT
 from mmattn.data.shards.tar import MAX_MEMBERS
+from mmattn.data.unreadable import unreadable
 from mmattn.errors import ConfigError, DataError
 from mmattn.files import is_unfinished, write_whole, written_whole
 
@@ -88,7 +89,7 @@ def write_index(shard: Path) -> ShardIndex:
         with shard.open("rb") as file:
             index = build_index(file, str(shard))
     except OSError as error:
-        raise DataError(f"{shard} cannot be read: {error.strerror}. Check its name.") from error
+        raise unreadable(str(shard), error) from error
     write_whole(name, index_bytes(index), lasting=True)
     return index
 

@@ -18,7 +18,7 @@ from mmattn.data.shards.index import ShardIndex, checksum, how_to_index, index_n
 from mmattn.data.shards.patterns import shard_names
 from mmattn.data.shards.shard_set import PlacedSample, ShardSet
 from mmattn.data.shards.storage import Storage, storage
-from mmattn.errors import ConfigError, DataError
+from mmattn.errors import ConfigError, DataError, ReadError
 
 FORMAT = 1
 DATASET = "dataset.json"
@@ -65,6 +65,7 @@ class Shards:
         """Read all indexes.
 
         Raises:
+            ReadError: where storage failed.
             DataError: names everything that is wrong: shards that are missing, that have no index,
                 or that changed after it was written; a key that comes twice in a set, or in two.
         """
@@ -133,10 +134,14 @@ class Shards:
             size = self.storage.size(shard)
             try:
                 data = self.storage.read(index_file)
+            except ReadError:
+                raise
             except DataError as error:
                 raise DataError(f"{error} Write it: {how_to_index(whole)}") from error
             index = read_index(data, f"{self.storage.root}/{index_file}")
             self._check_same(shard, size, index, whole)
+        except ReadError:  # of all shards, and not of this one
+            raise
         except DataError as error:
             return error
         return index

@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
@@ -10,16 +11,21 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from mmattn.data.captions import MAX_BYTES
 from mmattn.data.images import inside, name_fault
+from mmattn.data.unreadable import unreadable
 from mmattn.data.urls import without_credentials
-from mmattn.errors import ConfigError, DataError, one_line
+from mmattn.errors import ConfigError, DataError, ReadError, UserError, one_line
 
 T = TypeVar("T")
 ATTEMPTS = 3  # of a request, with 0.5 s and 1 s between
+# What is answered again at the next try; the numbers are those of HTTP.
+REFUSALS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+REFUSED = (401, 403, 404, 410)
 
 
 @runtime_checkable
 class Storage(Protocol):
-    """Files by their names below a root. Every failure is a `DataError` that names the file.
+    """Files by their names below a root. Every failure is a `DataError` that names the file, and a
+    `ReadError` where another try may succeed.
 
     Names may come from data: those that leave the root are refused. What a process has open, it has
     opened itself, so that one may be handed to other processes. `root` is what messages call it.
@@ -43,8 +49,8 @@ class Storage(Protocol):
         """Return the bytes of a file."""
         ...
 
-    def open(self, name: str) -> Any:
-        """Return an open binary file, to be closed with `with`."""
+    def open(self, name: str) -> AbstractContextManager[Any]:
+        """Lend an open binary file; what goes wrong with it in the block is told as elsewhere."""
         ...
 
 
@@ -106,26 +112,29 @@ class LocalFolder:
     def read_range(self, name: str, offset: int, count: int) -> bytes:
         """Return some bytes of a file that stays open."""
         # The number of the process is part of the key: a worker opens files of its own.
-        file = self._told(name, lambda path: self._opened(os.getpid(), path))
-        return checked(file.read_at(offset, count), offset, count, f"{self.root}/{name}")
+        process = os.getpid()
+        data = self._told(name, lambda path: self._opened(process, path).read_at(offset, count))
+        return checked(data, offset, count, f"{self.root}/{name}")
 
     def size(self, name: str) -> int:
         """Return the bytes of a file."""
         return self._told(name, lambda path: path.stat().st_size)
 
-    def open(self, name: str) -> Any:
-        """Return an open binary file, to be closed with `with`."""
-        return self._told(name, lambda path: path.open("rb"))
+    @contextmanager
+    def open(self, name: str) -> Iterator[Any]:
+        """Lend an open binary file."""
+        with self._told(name, lambda path: path.open("rb")) as file:
+            try:
+                yield file
+            except OSError as error:
+                raise unreadable(f"{self.root}/{name}", error) from None
 
     def _told(self, name: str, read: Callable[[Path], T]) -> T:
         path = inside(self.folder, name)
         try:
             return read(path)
         except OSError as error:
-            reason = error.strerror or one_line(error)
-            raise DataError(
-                f"{path} cannot be read: {reason}. Check its name and rights."
-            ) from None
+            raise unreadable(str(path), error) from None
 
 
 class _OpenFile:
@@ -186,9 +195,16 @@ class RemoteFolder:
             raise DataError(f"{self.root}/{name}: the server does not tell its size")
         return int(size)
 
-    def open(self, name: str) -> Any:
-        """Return an open binary file, to be closed with `with`."""
-        return self._asked(name, lambda fs, path: fs.open(path, "rb"))
+    @contextmanager
+    def open(self, name: str) -> Iterator[Any]:
+        """Lend an open binary file."""
+        with self._asked(name, lambda fs, path: fs.open(path, "rb")) as file:
+            try:
+                yield file
+            except UserError:
+                raise
+            except Exception as error:
+                raise _failure(f"{self.root}/{name}", error) from None
 
     def _asked(self, name: str, ask: Callable[[Any, str], T]) -> T:
         """Return what a request gives."""
@@ -200,12 +216,11 @@ class RemoteFolder:
         for attempt in range(ATTEMPTS):
             try:
                 return ask(fs, f"{path.rstrip('/')}/{name}".rstrip("/"))
-            except (FileNotFoundError, PermissionError) as error:
-                raise DataError(f"{where} cannot be read: {_reason(error)}") from None
             # Every protocol has errors of its own, and many are over after a moment.
             except Exception as error:
-                if attempt == ATTEMPTS - 1:
-                    raise DataError(f"{where} cannot be read: {_reason(error)}") from None
+                failure = _failure(where, error)
+                if attempt == ATTEMPTS - 1 or not isinstance(failure, ReadError):
+                    raise failure from None
                 time.sleep(0.5 * 2**attempt)
         raise AssertionError("the last attempt returns or raises")
 
@@ -219,6 +234,13 @@ def filesystem(root: str, process: int) -> tuple[Any, str]:
         return url_to_fs(root)
     except (ImportError, ValueError) as error:
         raise ConfigError(f"{without_credentials(root)}: {_reason(error)}") from None
+
+
+def _failure(where: str, error: Exception) -> DataError:
+    """Return the error to raise where a protocol raised one; a `ReadError` if it may pass."""
+    message = f"{where} cannot be read: {_reason(error)}"
+    lasting = isinstance(error, REFUSALS) or getattr(error, "status", None) in REFUSED
+    return DataError(message) if lasting else ReadError(message)
 
 
 def _reason(error: Exception) -> str:

@@ -3,9 +3,10 @@
 import pytest
 from PIL import Image
 
+from mmattn.data import images
 from mmattn.data.labelled.example import Example
 from mmattn.data.labelled.image_files import with_sound_images
-from mmattn.errors import DataError
+from mmattn.errors import DataError, ReadError
 
 
 @pytest.fixture
@@ -42,6 +43,16 @@ def test_they_are_left_out_if_asked(root):
     kept, notes = with_sound_images(given, root, leave_out=True)
     assert [example.key for example in kept["train"]] == ["k1", "text"]
     assert notes == ["Images missing or damaged: 2 (gone.png, empty.png); examples left out: 3"]
+
+
+@pytest.mark.fault("F13")
+def test_none_is_left_out_because_the_disk_failed(root, monkeypatch):
+    def fail(path, **options):
+        raise ReadError(f"{path}: Input/output error")
+
+    monkeypatch.setattr(images, "_check_file", fail)
+    with pytest.raises(ReadError):
+        with_sound_images(parts("a.png"), root, leave_out=True)
 
 
 def test_an_example_with_one_bad_image_of_two_is_left_out(root):

@@ -22,8 +22,9 @@ from mmattn.data.shards import tar
 from mmattn.data.shards.index import index_name
 from mmattn.data.shards.pack import pack, write_index
 from mmattn.data.shards.source import Shards
+from mmattn.data.shards.storage import LocalFolder
 from mmattn.data.transforms import ToNormalised
-from mmattn.errors import ConfigError, DataError
+from mmattn.errors import ConfigError, DataError, ReadError
 
 SHARD = 2 * 10240
 
@@ -436,6 +437,16 @@ def test_a_shard_that_changed_after_it_was_indexed(copy):
     (copy / "train" / "00001.tar").write_bytes(data[:600])
     with pytest.raises(DataError, match="cut short or changed"):
         train.image(0)
+
+
+def test_storage_that_fails_is_no_fault_of_a_shard(copy, monkeypatch):
+    def fail(self, name):
+        raise ReadError(f"{name}: reset")
+
+    monkeypatch.setattr(LocalFolder, "read", fail)
+    source = Shards(copy, splits={"train": "train/*.tar"})
+    with pytest.raises(ReadError, match=r"^train/0000.\.index\.json: reset$"):
+        source.splits()
 
 
 @pytest.mark.fault("F20")

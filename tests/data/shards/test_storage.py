@@ -11,7 +11,7 @@ import pytest
 
 from mmattn.data.shards import storage as module
 from mmattn.data.shards.storage import LocalFolder, RemoteFolder, storage
-from mmattn.errors import ConfigError, DataError
+from mmattn.errors import ConfigError, DataError, ReadError
 
 OPEN = Path("/proc/self/fd")  # of Linux: a link for each open file
 DATA = bytes(range(256)) * 8
@@ -113,6 +113,40 @@ def test_a_server_that_does_not_give_parts_is_told(served):
         storage(served).read_range("absent.tar", 3, 5)
 
 
+class ForbiddenError(Exception):
+    status = 403
+
+
+def test_what_is_refused_is_not_asked_for_again(memory, monkeypatch):
+    there, asked = storage(memory), []
+
+    def refuse(self, path, **options):
+        asked.append(path)
+        raise ForbiddenError("403, message='Forbidden'")
+
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "cat_file", refuse)
+    with pytest.raises(DataError, match=r"z\.tar cannot be read: 403") as caught:
+        there.read_range("z.tar", 0, 2)
+    assert not isinstance(caught.value, ReadError)
+    assert len(asked) == 1
+
+
+@pytest.mark.fault("F13")
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs /proc")
+def test_an_open_file_that_fails_is_told_like_any_other():
+    there = storage("/proc/self")  # nothing is mapped at address 0
+    with pytest.raises(ReadError, match=r"/mem cannot be read: Input/output error"):
+        there.read_range("mem", 0, 4)
+    with pytest.raises(ReadError, match=r"/mem cannot"), there.open("mem") as file:
+        file.read(4)
+
+
+def test_a_remote_file_that_fails_while_it_is_read_is_told(memory):
+    there = storage(memory)
+    with pytest.raises(ReadError, match=r"set/z\.tar cannot be read: reset"), there.open("z.tar"):
+        raise OSError("reset")
+
+
 def test_a_request_that_fails_is_made_again(memory, monkeypatch):
     there, failures = storage(memory), [OSError("reset"), OSError("reset")]
     waited = []
@@ -128,7 +162,7 @@ def test_a_request_that_fails_is_made_again(memory, monkeypatch):
     assert there.read_range("z.tar", 0, 2) == DATA[:2]
     assert waited == [0.5, 1.0]
     failures += [OSError("reset")] * 3
-    with pytest.raises(DataError, match=r"z\.tar cannot be read: reset"):
+    with pytest.raises(ReadError, match=r"z\.tar cannot be read: reset"):
         there.read_range("z.tar", 0, 2)
 
 
