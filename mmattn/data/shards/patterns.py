@@ -4,10 +4,13 @@ import re
 from collections.abc import Iterator, Sequence
 
 from mmattn.data.findings import nearest
-from mmattn.data.shards.storage import Storage
+from mmattn.data.shards.storage import STARS, Storage
 from mmattn.errors import ConfigError, DataError
 
 MAX_SHARDS = 100_000
+COUNT_THEM = (
+    "Where files cannot be listed, as of most web servers, count them: train/{00000..00012}.tar"
+)
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"([0-9]+)\.\.([0-9]+)")
 
@@ -19,13 +22,13 @@ def shard_names(storage: Storage, patterns: str | Sequence[str]) -> list[str]:
     `[…]` match names that can be listed.
 
     Raises:
-        ConfigError: for braces with something else in them.
-        DataError: for stars that match nothing.
+        ConfigError: for braces with something else in them, and stars where they are not looked up.
+        DataError: for stars that match nothing, and where nothing can be listed.
     """
     found: list[str] = []
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         for name in expand_braces(pattern):
-            found += _matching(storage, name) if re.search(r"[*?[]", name) else [name]
+            found += _matching(storage, name) if STARS.search(name) else [name]
             if len(found) > MAX_SHARDS:
                 raise ConfigError(f"{pattern!r} means more than {MAX_SHARDS:,} shards")
     return found
@@ -58,11 +61,12 @@ def _choices(inside: str, pattern: str) -> list[str]:
 
 
 def _matching(storage: Storage, pattern: str) -> list[str]:
-    names = storage.names(pattern)
+    folder, slash, _ = pattern.rpartition("/")
+    try:
+        names = storage.names(pattern)
+        there = names or storage.names(f"{folder}{slash}*")
+    except DataError as error:
+        raise type(error)(f"{str(error).rstrip('.')}. {COUNT_THEM}") from None
     if not names:
-        there = storage.names(pattern.rpartition("/")[0] + "/*" if "/" in pattern else "*")
-        raise DataError(
-            f"{storage.root} has no {pattern}{nearest(pattern, there)}. Where files cannot be "
-            "listed, as of most web servers, count them: train/{00000..00012}.tar"
-        )
+        raise DataError(f"{storage.root} has no {pattern}{nearest(pattern, there)}. {COUNT_THEM}")
     return names

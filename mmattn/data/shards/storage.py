@@ -1,6 +1,7 @@
 """Where shards lie: a folder here, or anything that fsspec reads (s3://, gs://, https://, …)."""
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -16,9 +17,13 @@ from mmattn.data.urls import without_credentials
 from mmattn.errors import ConfigError, DataError, ReadError, UserError, one_line
 
 T = TypeVar("T")
+STARS = re.compile(r"[*?[]")
 ATTEMPTS = 3  # of a request, with 0.5 s and 1 s between
 # What is answered again at the next try; the numbers are those of HTTP.
-REFUSALS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+REFUSALS = (
+    *(FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError),
+    NotImplementedError,
+)
 REFUSED = (401, 403, 404, 410)
 
 
@@ -34,7 +39,10 @@ class Storage(Protocol):
     root: str
 
     def names(self, pattern: str) -> list[str]:
-        """Return the names that match a pattern (`train/*.tar`), sorted."""
+        """Return the names that match a pattern (`train/*.tar`), sorted.
+
+        Raises `ConfigError` for stars in the names of folders where only one can be listed.
+        """
         ...
 
     def read(self, name: str) -> bytes:
@@ -170,8 +178,13 @@ class RemoteFolder:
         return f"RemoteFolder({self.root!r})"
 
     def names(self, pattern: str) -> list[str]:
-        """Return the names that match a pattern; where nothing can be listed, there are none."""
+        """Return the names that match a pattern. Raises `DataError` where nothing can be listed."""
         folder = pattern.rpartition("/")[0]
+        if STARS.search(folder):
+            raise ConfigError(
+                f"{self.root}: {pattern}: at a URL, stars stand behind the last slash only: name "
+                "the folders, as in {a,b}/*.tar"
+            )
         listed = self._asked(folder, lambda fs, path: fs.ls(path, detail=False))
         names = [f"{folder}/{str(path).rstrip('/').rpartition('/')[2]}" for path in listed]
         plain = sorted(name.removeprefix("/") for name in names)

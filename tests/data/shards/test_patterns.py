@@ -1,11 +1,13 @@
 """Braces and stars in the names of shards."""
 
+import fsspec
 import pytest
 
 from mmattn.data.shards import patterns
+from mmattn.data.shards import storage as module
 from mmattn.data.shards.patterns import expand_braces, shard_names
 from mmattn.data.shards.storage import storage
-from mmattn.errors import ConfigError, DataError
+from mmattn.errors import ConfigError, DataError, ReadError
 
 
 @pytest.mark.parametrize(
@@ -34,6 +36,44 @@ def test_too_many(pattern, tmp_path, monkeypatch):
     monkeypatch.setattr(patterns, "MAX_SHARDS", 1000)
     with pytest.raises(ConfigError, match=r"1,000"):
         shard_names(storage(tmp_path), pattern)
+
+
+@pytest.fixture
+def memory():
+    fs = fsspec.filesystem("memory")
+    for name in ("a/x.tar", "b/y.tar", "z.tar"):
+        fs.pipe(f"/stars/{name}", b"")
+    yield storage("memory://stars")
+    fs.rm("/stars", recursive=True)
+
+
+def test_stars_at_a_url(memory):
+    assert shard_names(memory, ["*.tar", "{a,b}/*.tar"]) == ["z.tar", "a/x.tar", "b/y.tar"]
+    with pytest.raises(DataError, match=r"has no zz\.t\?r \(nearest: 'z\.tar'\)\. Where files"):
+        shard_names(memory, "zz.t?r")
+    with pytest.raises(ConfigError, match=r"\*/x\.tar: at a URL, stars stand behind the last"):
+        shard_names(memory, "*/x.tar")
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind"),
+    [(FileNotFoundError("404"), DataError), (OSError("reset"), ReadError)],
+)
+def test_where_nothing_can_be_listed_the_message_says_what_to_do(
+    memory, monkeypatch, failure, kind
+):
+    def refuse(self, path, **options):
+        raise failure
+
+    monkeypatch.setattr(module, "ATTEMPTS", 1)
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "ls", refuse)
+    with pytest.raises(DataError) as caught:
+        shard_names(memory, "a/*.tar")
+    assert type(caught.value) is kind
+    assert str(caught.value) == (
+        f"memory://stars/a cannot be read: {failure}. Where files cannot be listed, as of most web "
+        "servers, count them: train/{00000..00012}.tar"
+    )
 
 
 def test_stars_list_what_is_there(tmp_path):
