@@ -17,12 +17,12 @@ class DataError(UserError):
     """A data file, folder, image or caption is wrong.
 
     `problems` names each of several things that are wrong, also those for which the message has no
-    room; it is empty where the message is about one thing.
+    room; it is empty where the message is about one thing. `unlisted` is how many more there are.
     """
 
-    def __init__(self, message: str, problems: Sequence[str] = ()):
+    def __init__(self, message: str, problems: Sequence[str] = (), unlisted: int = 0):
         super().__init__(message)
-        self.problems = tuple(problems)
+        self.problems, self.unlisted = tuple(problems), unlisted
 
 
 class ReadError(DataError):

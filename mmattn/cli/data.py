@@ -59,5 +59,7 @@ def say(report: "DataReport", *, as_json: bool) -> None:
         print(f"note: the same image more than once: {' = '.join(places)}")
     for problem in report.problems:
         print(f"problem: {problem}", file=sys.stderr)
-    count = len(report.problems)
+    if report.unlisted:
+        print(f"problem: and {report.unlisted:,} more", file=sys.stderr)
+    count = len(report.problems) + report.unlisted
     print(f"{count:,} problem{'s' * (count != 1)}" if count else "no problems")

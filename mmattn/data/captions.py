@@ -17,7 +17,7 @@ class Problems:
     """What is wrong with one text file, gathered line by line and told in one `DataError`.
 
     The message shows the first ten, the error's `problems` are the first 10,000, so that a file of
-    another kind costs no memory; all are counted.
+    another kind costs no memory; all are counted, and `unlisted` says how many are left.
     """
 
     shown, kept = 10, 10_000
@@ -45,7 +45,8 @@ class Problems:
         more = self.count - self.shown
         tail = [f"  and {more:,} more"] if more > 0 else []
         lines = [f"  {line}" for line in self._first[: self.shown]]
-        raise DataError("\n".join([head, *lines, *tail, remedy]), self._first)
+        unlisted = self.count - len(self._first)
+        raise DataError("\n".join([head, *lines, *tail, remedy]), self._first, unlisted)
 
 
 def read_lines(path: str | Path, encoding: str = "utf-8") -> list[str]:

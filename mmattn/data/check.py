@@ -46,13 +46,22 @@ class SetReport:
 
 @dataclass
 class DataReport:
-    """What was found; with a problem the data set is not fit for training."""
+    """What was found; with a problem the data set is not fit for training.
+
+    `unlisted` is how many problems there are beside those in `problems`.
+    """
 
     sets: dict[str, SetReport] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    unlisted: int = 0
     notes: list[str] = field(default_factory=list)
     leaks: list[list[str]] = field(default_factory=list)
     duplicates: list[list[str]] = field(default_factory=list)
+
+    def add(self, error: DataError) -> None:
+        """Add the problems that an error tells of."""
+        self.problems += problems_of(error)
+        self.unlisted += error.unlisted
 
     def plain(self) -> dict[str, Any]:
         """Return it as JSON has it."""
@@ -74,7 +83,7 @@ def check_data(data: SplitDataModule, *, decode: bool = True, threads: int = 1) 
     try:
         splits = data.source.splits()
     except DataError as error:
-        report.problems += problems_of(error)
+        report.add(error)
         splits = error.splits if isinstance(error, PartlyReadError) else None
     if splits is None:
         return report

@@ -10,8 +10,14 @@ from mmattn.errors import DataError
 class PartlyReadError(DataError):
     """Something in a data set is wrong, and the rest of it could be read: `splits`."""
 
-    def __init__(self, message: str, problems: tuple[str, ...] = (), splits: Any = None):
-        super().__init__(message, problems)
+    def __init__(
+        self,
+        message: str,
+        problems: tuple[str, ...] = (),
+        splits: Any = None,
+        unlisted: int = 0,
+    ):
+        super().__init__(message, problems, unlisted)
         self.splits = splits
 
 
@@ -37,7 +43,9 @@ class Gathered:
         """Raise one `PartlyReadError` with all that was kept; `splits` are what could be read."""
         if self._errors:
             message = "\n".join(map(str, self._errors))
-            raise PartlyReadError(message, problems_of(*self._errors), splits) from self._errors[0]
+            unlisted = sum(error.unlisted for error in self._errors)
+            problems = problems_of(*self._errors)
+            raise PartlyReadError(message, problems, splits, unlisted) from self._errors[0]
 
 
 def problems_of(*errors: DataError) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from mmattn.cli import data, data_config, pack
+from mmattn.data.captions import Problems
 from mmattn.errors import ConfigError
 
 
@@ -63,6 +64,18 @@ def test_problems_end_with_2_and_json_has_them_all(call, root):
     code, out, err = call(data, "check", "--json", *chosen(root))
     assert (code, err) == (2, "")
     assert len(json.loads(out)["problems"]) == 2
+
+
+@pytest.mark.fault("F15")
+def test_problems_that_are_too_many_to_list_are_counted(call, root, monkeypatch):
+    monkeypatch.setattr(Problems, "kept", 1)
+    for i in range(4):
+        (root / f"{i}.png").unlink()
+    code, out, err = call(data, "check", *chosen(root))
+    assert code == 2
+    assert err.endswith("problem: and 3 more\n")
+    assert out.endswith("\n4 problems\n")
+    assert json.loads(call(data, "check", "--json", *chosen(root))[1])["unlisted"] == 3
 
 
 def test_mistakes_are_one_line(call, root, tmp_path):

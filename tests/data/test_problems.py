@@ -34,6 +34,22 @@ def test_all_errors_are_told_and_every_problem_is_kept():
     assert caught.value.splits == {"train": 3}
 
 
+@pytest.mark.fault("F15")
+def test_what_is_not_listed_is_counted(monkeypatch):
+    monkeypatch.setattr(Problems, "kept", 3)
+    gathered = Gathered()
+    for name in ("a.csv", "b.csv"):
+        problems = Problems(name)
+        for line in range(5):
+            problems.add(line, "no tab")
+        with gathered.step():
+            problems.raise_if_any("Add one.")
+    with pytest.raises(PartlyReadError, match="csv has 5 problems") as caught:
+        gathered.raise_if_any()
+    assert (len(caught.value.problems), caught.value.unlisted) == (6, 4)
+    assert pickle.loads(pickle.dumps(caught.value)).unlisted == 4
+
+
 def test_an_error_travels_between_processes_with_its_problems():
     error = pickle.loads(pickle.dumps(PartlyReadError("two", ("a", "b"), {"train": 1})))
     assert (str(error), error.problems, error.splits) == ("two", ("a", "b"), {"train": 1})
