@@ -11,6 +11,7 @@ from mmattn.data.labelled.image_files import with_sound_images
 from mmattn.data.labelled.repeats import repeat_notes, shared_images
 from mmattn.data.labelled.splits import LabelledSplits
 from mmattn.data.labelled.stores import FolderStore
+from mmattn.data.problems import Gathered
 from mmattn.errors import DataError
 
 
@@ -19,6 +20,7 @@ def assemble(
     heads: Mapping[str, HeadSpec],
     store: FolderStore,
     notes: Sequence[str] = (),
+    gathered: Gathered | None = None,
     *,
     leave_out_bad: bool = False,
 ) -> LabelledSplits:
@@ -29,20 +31,27 @@ def assemble(
         heads: head -> what it tells.
         store: the folder of the images.
         notes: what the reader has to tell.
+        gathered: what was found wrong before.
         leave_out_bad: leave out examples whose image is missing or damaged, with a note.
 
     Raises:
-        DataError: for such images otherwise, and for a split without an example, with counts.
+        DataError: with all that is wrong, `gathered` included: such images otherwise, and a split
+            without an example, with counts.
     """
-    sound, lost = with_sound_images(examples, store.root, leave_out=leave_out_bad)
-    _check_filled(sound, examples, [*notes, *lost])
+    gathered = Gathered() if gathered is None else gathered
+    examples = {"train": (), "val": (), **examples}
+    sound, lost = with_sound_images(examples, store.root, gathered, leave_out=leave_out_bad)
+    if not gathered:
+        _check_filled(sound, examples, [*notes, *lost])
     told = [*notes, *lost, *repeat_notes(sound), *shared_images(sound)]
-    told += _identical(sound, store) + _absent_classes(sound, heads)
+    told += _identical(sound, store) + ([] if gathered else _absent_classes(sound, heads))
     sets = {split: LabelledSet(rows, store) for split, rows in sound.items()}
     tests = {s.removeprefix("test").removeprefix("/"): sets[s] for s in sets if s[:4] == "test"}
     if not tests:
         told.append("There is no test set: nothing is tested after training")
-    return LabelledSplits(sets["train"], sets["val"], tests, heads, tuple(told))
+    splits = LabelledSplits(sets["train"], sets["val"], tests, heads, tuple(told))
+    gathered.raise_if_any(splits)
+    return splits
 
 
 def _check_filled(

@@ -7,35 +7,39 @@ from pathlib import Path
 from mmattn.data.findings import listing, some
 from mmattn.data.images import image_fault, inside
 from mmattn.data.labelled.example import Example
+from mmattn.data.problems import Gathered
 from mmattn.errors import DataError
 
 
 def with_sound_images(
-    examples: Mapping[str, Sequence[Example]], root: Path, *, leave_out: bool
+    examples: Mapping[str, Sequence[Example]], root: Path, gathered: Gathered, *, leave_out: bool
 ) -> tuple[dict[str, list[Example]], list[str]]:
     """Return the examples, split by split, whose image files below `root` exist and have a header.
 
-    With `leave_out`, the others are left out, and a note names them; otherwise they are an error.
-    A name that leads out of the folder always is one.
+    The others are left out. With `leave_out` a note names them; otherwise `gathered` gets an error
+    that does, and says where each is asked for. A name that leads out of the folder always is one.
 
     Raises:
         ReadError: where the disk failed, which leaves nothing out.
-        DataError: names the bad files, and where each is asked for.
     """
     places = _places(chain.from_iterable(examples.values()))
     paths, outside = _paths(root, places)
-    _raise_if_any(outside, len(places), "Correct these names.")
+    with gathered.step():
+        _raise_if_any(outside, len(places), "Correct these names.")
     found = {name: image_fault(path) for name, path in paths.items()}
     faults = {name: fault for name, fault in found.items() if fault}
+    sound = paths.keys() - faults.keys()
     kept = {
-        split: [e for e in rows if not faults.keys() & set(e.images)]
-        for split, rows in examples.items()
+        split: [e for e in rows if sound.issuperset(e.images)] for split, rows in examples.items()
     }
     if not faults:
         return kept, []
     if not leave_out:
         told = [_told(places[name], fault) for name, fault in faults.items()]
-        _raise_if_any(told, len(places), "Or leave them out with data.source.leave_out_bad=true.")
+        remedy = "Or leave them out with data.source.leave_out_bad=true."
+        with gathered.step():
+            _raise_if_any(told, len(places), remedy)
+        return kept, []
     lost = sum(map(len, examples.values())) - sum(map(len, kept.values()))
     return kept, [f"Images missing or damaged: {some(faults)}; examples left out: {lost:,}"]
 

@@ -17,6 +17,7 @@ from mmattn.data.labelled.split_files import SPLIT_NAMES, split_name, table_file
 from mmattn.data.labelled.splits import LabelledSplits
 from mmattn.data.labelled.stores import FolderStore
 from mmattn.data.labelled.tables import Row, check_format, read_table
+from mmattn.data.problems import Gathered
 from mmattn.errors import DataError
 
 HOW_TO_GET = "Give the folder that holds the table as root; images are named relative to it."
@@ -84,37 +85,45 @@ class Manifest:
         """Read and check every row, and the header of every image.
 
         Raises:
-            DataError: names file and line of everything that is wrong.
+            DataError: names file and line of everything that is wrong; labels and sizes of splits
+                are looked at where all rows could be read.
         """
         check_layout(self.root, HOW_TO_GET, {f"files.{k}": file for k, file in self.files.items()})
         notes: list[str] = []
-        parts = self._read(notes)
+        gathered = Gathered()
+        parts = self._read(gathered, notes)
         specs = {name: head.spec for name, head in self.heads.items()}
-        parts = self._with_held_out(parts, specs, notes)
-        self._check_labels(parts, specs)
+        if not gathered:
+            with gathered.step():
+                parts = self._with_held_out(parts, specs, notes)
+                self._check_labels(parts, specs)
         store = FolderStore(self.root)
-        return assemble(parts, specs, store, notes, leave_out_bad=self.leave_out_bad)
+        return assemble(parts, specs, store, notes, gathered, leave_out_bad=self.leave_out_bad)
 
-    def _read(self, notes: list[str]) -> dict[str, list[Example]]:
-        """Return split -> examples, in the order of the files."""
+    def _read(self, gathered: Gathered, notes: list[str]) -> dict[str, list[Example]]:
+        """Return split -> the examples of the rows that can be used, in the order of the files."""
         reader = ManifestRows(self.inputs, self.heads)
         parts: dict[str, list[Example]] = {}
         seen: dict[str, str] = {}
         for split, file in self.files.items():
-            table = read_table(self.root, file, self.encoding, quotes=self.quotes)
-            rows = reader.examples(table, notes)
-            _check_keys(table.path, rows, seen)
-            splits = [split] * len(rows)
-            if self.inputs.split is not None:
-                splits = self._splits(table.path, rows)
-            for name, (_, example) in zip(splits, rows, strict=True):
-                parts.setdefault(name, []).append(example)
             if self.inputs.split is None:
                 parts.setdefault(split, [])
+            with gathered.step():
+                table = read_table(self.root, file, self.encoding, quotes=self.quotes)
+                rows = reader.examples(table, gathered, notes)
+                rows = _with_own_keys(table.path, rows, seen, gathered)
+                splits: Sequence[str | None] = [split] * len(rows)
+                if self.inputs.split is not None:
+                    splits = self._splits(table.path, rows, gathered)
+                for name, (_, example) in zip(splits, rows, strict=True):
+                    if name is not None:
+                        parts.setdefault(name, []).append(example)
         return parts
 
-    def _splits(self, path: Path, rows: Sequence[tuple[Row, Example]]) -> list[str]:
-        """Return what the column of splits says of every row."""
+    def _splits(
+        self, path: Path, rows: Sequence[tuple[Row, Example]], gathered: Gathered
+    ) -> list[str | None]:
+        """Return what the column of splits says of every row, None where that is no split."""
         problems = Problems(path)
         found = []
         for row, _ in rows:
@@ -125,7 +134,10 @@ class Manifest:
                 hint = nearest(str(cell).lower(), SPLIT_NAMES)
                 problems.add(row.line, f"{self.inputs.split}: {told} is no split{hint}")
             found.append(name)
-        problems.raise_if_any("Write train, val, test, or test_NAME for one of several test sets.")
+        with gathered.step():
+            problems.raise_if_any(
+                "Write train, val, test, or test_NAME for one of several test sets."
+            )
         return found
 
     def _with_held_out(
@@ -161,13 +173,19 @@ class Manifest:
             check_labels(specs, classes, split, rows)
 
 
-def _check_keys(path: Path, rows: Sequence[tuple[Row, Example]], seen: dict[str, str]) -> None:
-    """Raise `DataError` for keys that occur twice; `seen` maps those of earlier files to places."""
-    problems = Problems(path)
+def _with_own_keys(
+    path: Path, rows: Sequence[tuple[Row, Example]], seen: dict[str, str], gathered: Gathered
+) -> list[tuple[Row, Example]]:
+    """Return the rows whose keys no row before has; `seen` maps keys of earlier files to places."""
+    problems, kept = Problems(path), []
     for row, example in rows:
         if example.key in seen:
             problems.add(
                 row.line, f"the key {excerpt(example.key)} again, first {seen[example.key]}"
             )
-        seen.setdefault(example.key, example.place)
-    problems.raise_if_any("Give every row a key of its own.")
+        else:
+            seen[example.key] = example.place
+            kept.append((row, example))
+    with gathered.step():
+        problems.raise_if_any("Give every row a key of its own.")
+    return kept

@@ -18,6 +18,7 @@ from mmattn.data.labelled.cells import (
 from mmattn.data.labelled.example import Example, Label
 from mmattn.data.labelled.manifest_columns import HeadColumn, InputColumns
 from mmattn.data.labelled.tables import Row, Table
+from mmattn.data.problems import Gathered
 
 T = TypeVar("T")
 LIST_MARKS = "|;,"  # what people put between the labels of a cell
@@ -30,11 +31,15 @@ class ManifestRows:
     inputs: InputColumns
     heads: Mapping[str, HeadColumn]
 
-    def examples(self, table: Table, notes: list[str]) -> list[tuple[Row, Example]]:
+    def examples(
+        self, table: Table, gathered: Gathered, notes: list[str]
+    ) -> list[tuple[Row, Example]]:
         """Return the rows that have a label, with their examples; a note names the others.
 
+        Rows that cannot be read are left out; `gathered` names all with something wrong in them.
+
         Raises:
-            DataError: names every row with something wrong in it.
+            DataError: names the columns that the table lacks.
         """
         problems = Problems(table.path)
         self._check_columns(table, problems)
@@ -45,7 +50,9 @@ class ManifestRows:
             if (example := self._example(table, row, heads, problems))
         ]
         self._check_several(found, problems)
-        problems.raise_if_any("Correct these rows, or the columns and heads of the configuration.")
+        with gathered.step():
+            remedy = "Correct these rows, or the columns and heads of the configuration."
+            problems.raise_if_any(remedy)
         unlabelled = [f"line {row.line}" for row, example in found if not example.labels]
         if unlabelled:
             notes.append(f"{table.name}: rows without any label, left out: {some(unlabelled)}")

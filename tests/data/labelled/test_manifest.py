@@ -12,6 +12,7 @@ from PIL import Image
 from mmattn.data.label_module import with_classes
 from mmattn.data.labelled.manifest import Manifest
 from mmattn.data.labelled.splits import LabelledSource
+from mmattn.data.problems import PartlyReadError
 from mmattn.errors import ConfigError, DataError
 
 COLUMNS = {"image": "path", "text": "question", "split": "split"}
@@ -523,6 +524,42 @@ def test_all_faults_of_a_file_in_one_error(root):
     assert "data.csv:2: answer: 'dog' has no score" in message
     assert "data.csv:3: answer: the score of 'dog'" in message
     assert "data.csv:4: neither an image nor a text" in message
+
+
+@pytest.mark.fault("F15")
+def test_faults_of_all_tables_and_images_in_one_error(root):
+    columns = {"image": "path", "text": "question"}
+    header = "path,question,answer"
+    table(root, "a.png,x,dog,", "b.png,x,cat", header=header, file="train.csv")
+    table(root, "a.png,x,dog", ",,dog", header=header, file="val.csv")
+    table(root, "gone.png,x,dog", "c.png,x,cat", header="path,question,label", file="test.csv")
+    table(root, "gone.png,x,dog", "c.png,x,cat", header=header, file="more.csv")
+    files = {"train": "train.csv", "val": "val.csv", "test": "test.csv", "test_2": "more.csv"}
+    with pytest.raises(PartlyReadError) as caught:
+        manifest(root, file=None, files=files, columns=columns).splits()
+    told = "\n".join(caught.value.problems)
+    assert len(caught.value.problems) == 4
+    for said in (
+        "train.csv:2: 4 cells, and the header has 3",
+        "val.csv:3: neither an image nor a text",
+        "test.csv:1: no column 'answer', which heads.answer.column names",
+        f"more.csv:2: {root}/gone.png cannot be read",
+    ):
+        assert said in told
+    found = caught.value.splits
+    assert (labels(found.train), labels(found.val)) == ([], ["dog"])
+    assert labels(found.test["2"]) == ["cat"]
+
+
+@pytest.mark.fault("F15")
+def test_a_split_that_is_none_hides_no_missing_image(root):
+    table(root, *ROWS, "gone.png,x,train,dog", "e.png,x,tset,dog", "f.png,x,train,dog")
+    with pytest.raises(PartlyReadError) as caught:
+        manifest(root).splits()
+    first, second = caught.value.problems
+    assert "data.csv:7: split: 'tset' is no split" in first
+    assert f"data.csv:6: {root}/gone.png cannot be read" in second
+    assert labels(caught.value.splits.train) == ["dog", "cat", "dog"]
 
 
 @pytest.mark.fault("F15")
