@@ -12,12 +12,14 @@ import numpy as np
 from mmattn.data.dataset import by_split
 from mmattn.data.flickr import Photos
 from mmattn.data.images import image_header
-from mmattn.data.label_module import texts_of
+from mmattn.data.label_module import texts_of, with_classes
 from mmattn.data.labelled.groups import LabelledSet
+from mmattn.data.labelled.splits import LabelledSplits
 from mmattn.data.labelled.stores import FolderStore
 from mmattn.data.problems import PartlyReadError, problems_of
 from mmattn.data.shards.content import InShards, OnDisk, stored
 from mmattn.data.split_module import SplitDataModule
+from mmattn.data.unreadable import unreadable
 from mmattn.errors import DataError
 
 HEAD = 1 << 16  # bytes of a file by which it is told from others where it is not decoded
@@ -87,12 +89,23 @@ def check_data(data: SplitDataModule, *, decode: bool = True, threads: int = 1) 
         splits = error.splits if isinstance(error, PartlyReadError) else None
     if splits is None:
         return report
+    if isinstance(splits, LabelledSplits) and not report.problems:
+        splits = _with_classes(splits, report)
     report.notes += splits.notes
     sets = by_split(splits)
     report.sets = {split: SetReport(len(each), len(_texts(each))) for split, each in sets.items()}
     _check_lengths(data, sets, report)
     _check_images(sets, report, decode=decode, threads=threads)
     return report
+
+
+def _with_classes(splits: LabelledSplits, report: DataReport) -> LabelledSplits:
+    """Return the sets as training has them; add what keeps it from finding the classes."""
+    try:
+        return with_classes(splits)[0]
+    except DataError as error:
+        report.add(error)
+        return splits
 
 
 def _texts(dataset: Any) -> list[tuple[str, list[str]]]:
@@ -204,8 +217,11 @@ def _header(images: Any, index: int) -> _Look:
     if isinstance(images, OnDisk):
         path = images.path(index)
         _, height, width = image_header(path, str(path))
-        with path.open("rb") as file:
-            head, size = file.read(HEAD), path.stat().st_size
+        try:
+            with path.open("rb") as file:
+                head, size = file.read(HEAD), path.stat().st_size
+        except OSError as error:
+            raise unreadable(str(path), error) from None
     else:
         data = stored(images, index)
         if data is None:

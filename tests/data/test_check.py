@@ -15,6 +15,7 @@ from mmattn.data.labelled.manifest import Manifest
 from mmattn.data.module import CaptionDataModule, LoaderOptions, TokenizerOptions
 from mmattn.data.shards.pack import pack
 from mmattn.data.shards.source import Shards
+from mmattn.errors import DataError
 
 COLUMNS = {"image": "image", "caption": "caption", "split": "split"}
 SPLITS = ["train", "train", "train", "val", "test"]
@@ -144,6 +145,23 @@ def test_labelled_sets(root, decode):
     assert (report.sets["train"].images, report.sets["train"].texts) == (3, 4)
     assert report.sets["train"].lengths is not None
     assert len(report.problems) == decode  # a header does not tell that the rest is missing
+
+
+@pytest.mark.fault("F15")
+def test_labels_that_training_refuses_are_a_problem(root):
+    columns = {"image": "image", "text": "caption", "split": "split"}
+    labels = ["yes", "no", "yes", "maybe", "no"]  # "maybe" is no class of training
+    pairs = enumerate(zip(SPLITS, labels, strict=True))
+    rows = [f"{i}.jpg,is it {i}?,{split},{label}" for i, (split, label) in pairs]
+    (root / "t.csv").write_text("\n".join(["image,caption,split,label", *rows]))
+    source = Manifest(root, columns, {"label": {"column": "label", "most_common": 2}}, file="t.csv")
+    data = module(source, LabelDataModule)
+    with pytest.raises(DataError) as caught:
+        data.read()
+    report = check_data(data)
+    assert report.problems == [str(caught.value)]
+    assert "label is 'maybe', which is none of its 2 classes" in report.problems[0]
+    assert report.sets["val"].largest == (13, 12)
 
 
 @pytest.mark.slow
