@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mmattn.data.dataset import by_split
+from mmattn.data.findings import LEAKED, REPEATED, SHARED
 from mmattn.data.flickr import Photos
 from mmattn.data.images import image_header
 from mmattn.data.label_module import texts_of, with_classes
@@ -91,7 +92,9 @@ def check_data(data: SplitDataModule, *, decode: bool = True, threads: int = 1) 
         return report
     if isinstance(splits, LabelledSplits) and not report.problems:
         splits = _with_classes(splits, report)
-    report.notes += splits.notes
+    # Images that are there twice are found, and told, below: all of them, by their pixels.
+    again = LEAKED, REPEATED, SHARED
+    report.notes += [note for note in splits.notes if not note.startswith(again)]
     sets = by_split(splits)
     report.sets = {split: SetReport(len(each), len(_texts(each))) for split, each in sets.items()}
     _check_lengths(data, sets, report)

@@ -7,6 +7,13 @@ from collections.abc import Collection, Iterable, Mapping
 from itertools import chain
 from pathlib import Path
 
+# How notes on images begin that are there more than once.
+LEAKED, REPEATED = (
+    "Leak: byte-identical photos in different splits",
+    "Byte-identical photos within one split, kept",
+)
+SHARED = "Leak: the same image in different splits"
+
 
 def some(names: Collection[str]) -> str:
     """Return how many `names` there are and the first three."""
@@ -44,7 +51,7 @@ def identical_files(paths: Mapping[str, Path], split_of: Mapping[str, str]) -> l
         (repeats if len({split_of[name] for name in names}) == 1 else leaks).append(same)
     notes = []
     if leaks:
-        notes.append(f"Leak: byte-identical photos in different splits: {some(leaks)}")
+        notes.append(f"{LEAKED}: {some(leaks)}")
     if repeats:
-        notes.append(f"Byte-identical photos within one split, kept: {some(repeats)}")
+        notes.append(f"{REPEATED}: {some(repeats)}")
     return notes

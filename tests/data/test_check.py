@@ -147,6 +147,29 @@ def test_labelled_sets(root, decode):
     assert len(report.problems) == decode  # a header does not tell that the rest is missing
 
 
+@pytest.mark.fault("F18")
+@pytest.mark.parametrize("decode", [True, False])
+def test_what_training_notes_of_the_same_images_is_told_once(root, decode):
+    columns = {"image": "image", "text": "caption", "split": "split"}
+    for copy, photo in {"1.jpg": "0.jpg", "3.jpg": "2.jpg"}.items():
+        (root / copy).write_bytes((root / photo).read_bytes())
+    rows = [f"{i}.jpg,is it {i}?,{split},yes" for i, split in enumerate(SPLITS)]
+    rows += ["4.jpg,is it big?,train,yes"]
+    (root / "t.csv").write_text("\n".join(["image,caption,split,label", *rows]))
+    source = Manifest(root, columns, {"label": {"column": "label"}}, file="t.csv")
+    assert [note.partition(":")[0] for note in source.splits().notes] == [
+        *("Leak", "Leak"),
+        "Byte-identical photos within one split, kept",
+    ]
+    report = check_data(module(source, LabelDataModule), decode=decode)
+    assert report.notes == []
+    assert report.duplicates == [["train: 0.jpg", "train: 1.jpg"]]
+    assert sorted(report.problems) == [
+        "the same image in different splits: train: 2.jpg = val: 3.jpg",
+        "the same image in different splits: train: 4.jpg = test: 4.jpg",
+    ]
+
+
 @pytest.mark.fault("F15")
 def test_labels_that_training_refuses_are_a_problem(root):
     columns = {"image": "image", "text": "caption", "split": "split"}

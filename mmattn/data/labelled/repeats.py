@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from mmattn.data.findings import some
+from mmattn.data.findings import SHARED, some
 from mmattn.data.labelled.example import Example
 
 
@@ -39,7 +39,7 @@ def shared_images(examples: Mapping[str, Sequence[Example]]) -> list[str]:
             for name in example.images:
                 splits[name][split] = None
     shared = [f"{name} ({', '.join(found)})" for name, found in splits.items() if _leaks(found)]
-    return [f"Leak: the same image in different splits: {some(shared)}"] if shared else []
+    return [f"{SHARED}: {some(shared)}"] if shared else []
 
 
 def _leaks(splits) -> bool:
