@@ -14,13 +14,14 @@ from typing import Any
 from mmattn.data.captions import Problems, excerpt, is_writable
 from mmattn.data.images import MAX_BYTES
 from mmattn.data.labelled.json_values import fields_fault
+from mmattn.data.shards.own_json import read_own
 from mmattn.data.shards.samples import ShardSample, sample_name, shard_samples
 from mmattn.data.shards.tar import Readable, tar_members
 from mmattn.errors import ConfigError, DataError
 
 FORMAT = 1
 TAR, INDEX = ".tar", ".index.json"
-FIELDS = {"format": (int,), "bytes": (int,), "sha256": (str,), "samples": (list,)}
+FIELDS = {"bytes": (int,), "sha256": (str,), "samples": (list,)}
 SAMPLE_FIELDS = {
     "key": (str, type(None)),
     "member": (str,),
@@ -105,15 +106,7 @@ def read_index(data: bytes, name: str) -> ShardIndex:
         DataError: for a file that `index_bytes` did not write, or only in part.
     """
     remedy = f"Write it anew: {how_to_index(name.removesuffix(INDEX) + TAR)}"
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{name}: no JSON ({error}). {remedy}") from None
-    fault = fields_fault(value, FIELDS)
-    if fault is None and value["format"] != FORMAT:
-        fault = f"format {value['format']}, and this version of mmattn reads {FORMAT}"
-    if fault is not None:
-        raise DataError(f"{name}: {fault}. {remedy}")
+    value = read_own(data, name, FIELDS, FORMAT, remedy)
     problems, samples = Problems(name), []
     for i, entry in enumerate(value["samples"]):
         fault = _fault(entry, value["bytes"])

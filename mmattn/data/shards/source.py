@@ -1,6 +1,5 @@
 """Captioned images in shards, ours or WebDataset's, here or at a URL."""
 
-import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,10 +10,10 @@ from mmattn.data.captions import Problems
 from mmattn.data.dataset import Splits
 from mmattn.data.findings import some
 from mmattn.data.labelled.division import check_shares
-from mmattn.data.labelled.json_values import fields_fault
 from mmattn.data.labelled.split_files import files_by_split
 from mmattn.data.problems import Gathered
 from mmattn.data.shards.index import ShardIndex, checksum, how_to_index, index_name, read_index
+from mmattn.data.shards.own_json import read_own
 from mmattn.data.shards.patterns import shard_names
 from mmattn.data.shards.shard_set import PlacedSample, ShardSet
 from mmattn.data.shards.storage import Storage, storage
@@ -22,6 +21,7 @@ from mmattn.errors import ConfigError, DataError, ReadError
 
 FORMAT = 1
 DATASET = "dataset.json"
+REMEDY = "Pack the data again."
 THREADS = 16  # requests at a time while indexes are read
 
 
@@ -175,26 +175,22 @@ def read_dataset(storage: Storage) -> dict[str, list[str]]:
     """Return split -> shards, as `mmattn pack` wrote them down. Raises `DataError`."""
     where = f"{storage.root}/{DATASET}"
     try:
-        value = json.loads(storage.read(DATASET))
+        data = storage.read(DATASET)
+    except ReadError:
+        raise
     except DataError as error:
         raise DataError(
             f"{error} mmattn pack writes it when it is done; for other shards say which belong to "
             "a split: 'data.source.splits={train: train/*.tar, val: val/*.tar}'"
         ) from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: no JSON ({error}). Pack the data again.") from None
-    fault = fields_fault(value, {"format": (int,), "splits": (dict,)})
-    if fault is None and value["format"] != FORMAT:
-        fault = f"format {value['format']}, and this version of mmattn reads {FORMAT}"
-    names = [] if fault else [name for names in value["splits"].values() for name in _listed(names)]
-    if fault is None and not all(isinstance(name, str) for name in names):
-        fault = "'splits' must give each split a list of names"
-    if fault is not None:
-        raise DataError(f"{where}: {fault}. Pack the data again.")
+    value = read_own(data, where, {"splits": (dict,)}, FORMAT, REMEDY)
+    names = [name for names in value["splits"].values() for name in _listed(names)]
+    if not all(isinstance(name, str) for name in names):
+        raise DataError(f"{where}: 'splits' must give each split a list of names. {REMEDY}")
     try:
         return files_by_split(value["splits"], f"{DATASET}: splits")
     except ConfigError as error:
-        raise DataError(f"{where}: {error}. Pack the data again.") from None
+        raise DataError(f"{where}: {error}. {REMEDY}") from None
 
 
 def _listed(names: Any) -> list[Any]:
