@@ -251,6 +251,10 @@ def filesystem(root: str, process: int) -> tuple[Any, str]:
 
 def _failure(where: str, error: Exception) -> DataError:
     """Return the error to raise where a protocol raised one; a `ReadError` if it may pass."""
+    # At a web server, fsspec calls every failure to learn a size a file that is not there.
+    cause = error.__cause__ if isinstance(error, FileNotFoundError) else None
+    if isinstance(cause, Exception) and not isinstance(cause, LookupError):
+        error = cause
     message = f"{where} cannot be read: {_reason(error)}"
     lasting = isinstance(error, REFUSALS) or getattr(error, "status", None) in REFUSED
     return DataError(message) if lasting else ReadError(message)

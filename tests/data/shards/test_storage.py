@@ -2,6 +2,7 @@
 
 import multiprocessing
 import pickle
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -129,6 +130,39 @@ def test_what_is_refused_is_not_asked_for_again(memory, monkeypatch):
         there.read_range("z.tar", 0, 2)
     assert not isinstance(caught.value, ReadError)
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("cause", "kind"),
+    [
+        (ConnectionRefusedError("refused"), ReadError),
+        (ForbiddenError("403"), DataError),
+        (KeyError("z.tar"), DataError),
+    ],
+)
+def test_a_file_that_is_not_there_is_told_from_a_server_that_is_not(
+    memory, monkeypatch, cause, kind
+):
+    def fail(self, path, **options):
+        raise FileNotFoundError(path) from cause
+
+    monkeypatch.setattr(module, "ATTEMPTS", 1)
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "size", fail)
+    with pytest.raises(DataError) as caught:
+        storage(memory).size("z.tar")
+    assert type(caught.value) is kind
+
+
+@pytest.mark.slow
+def test_a_server_that_is_down_may_come_back(monkeypatch):
+    monkeypatch.setattr(module, "ATTEMPTS", 1)
+    with socket.socket() as taken:  # nobody listens at its port
+        taken.bind(("127.0.0.1", 0))
+        there = storage(f"http://user:s3cr3t@127.0.0.1:{taken.getsockname()[1]}/set")
+        for read in (there.size, lambda name: there.read_range(name, 0, 4)):
+            with pytest.raises(ReadError) as caught:
+                read("x.tar")
+            assert "s3cr3t" not in str(caught.value)
 
 
 @pytest.mark.fault("F13")
