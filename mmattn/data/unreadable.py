@@ -22,6 +22,14 @@ def passes(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno is not None and error.errno not in LASTING
 
 
+def failed(name: str, reason: str) -> ReadError:
+    """Return the error to raise where storage failed."""
+    return ReadError(
+        f"{name} cannot be read: {reason}. The disk, the network or a limit of the machine is in "
+        "the way, not the data: mend that, and go on"
+    )
+
+
 def unreadable(name: str, error: OSError | ValueError) -> DataError:
     """Return the error to raise where reading a file, which messages call `name`, raised `error`.
 
@@ -29,8 +37,5 @@ def unreadable(name: str, error: OSError | ValueError) -> DataError:
     """
     reason = getattr(error, "strerror", None) or one_line(error)
     if passes(error):
-        return ReadError(
-            f"{name} cannot be read: {reason}. The disk, the network or a limit of the machine is "
-            "in the way, not the data: mend that, and go on"
-        )
+        return failed(name, reason)
     return DataError(f"{name} cannot be read: {reason}. Check its name and rights.")

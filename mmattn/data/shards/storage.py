@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from mmattn.data.captions import MAX_BYTES
 from mmattn.data.images import inside, name_fault
-from mmattn.data.unreadable import unreadable
+from mmattn.data.unreadable import failed, unreadable
 from mmattn.data.urls import without_credentials
 from mmattn.errors import ConfigError, DataError, ReadError, UserError, one_line
 
@@ -255,9 +255,9 @@ def _failure(where: str, error: Exception) -> DataError:
     cause = error.__cause__ if isinstance(error, FileNotFoundError) else None
     if isinstance(cause, Exception) and not isinstance(cause, LookupError):
         error = cause
-    message = f"{where} cannot be read: {_reason(error)}"
-    lasting = isinstance(error, REFUSALS) or getattr(error, "status", None) in REFUSED
-    return DataError(message) if lasting else ReadError(message)
+    if isinstance(error, REFUSALS) or getattr(error, "status", None) in REFUSED:
+        return DataError(f"{where} cannot be read: {_reason(error)}")
+    return failed(where, _reason(error))
 
 
 def _reason(error: Exception) -> str:
