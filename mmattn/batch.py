@@ -7,7 +7,7 @@ of one head · L layers · V vocabulary · W words.
 Masks are boolean and True means "may attend"; `valid` is True on real tokens.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -53,12 +53,16 @@ class CaptionBatch:
     known: tuple[tuple[str, ...], ...] = ()
 
     def to(self, device: torch.device | str) -> "CaptionBatch":
-        """Return the batch with its tensors on `device`."""
-        moved = {
-            name: getattr(self, name).to(device, non_blocking=True)
-            for name in ("images", "tokens", "labels", "valid")
-        }
-        return replace(self, **moved)
+        """Return the batch with its tensors on `device`; a GPU's copy is not waited for."""
+        return self._with_each(_mover(device))
+
+    def pin_memory(self) -> "CaptionBatch":
+        """Return the batch in page-locked memory, as torch's loader asks where it is to pin."""
+        return self._with_each(Tensor.pin_memory)
+
+    def _with_each(self, change: Callable[[Tensor], Tensor]) -> "CaptionBatch":
+        names = ("images", "tokens", "labels", "valid")
+        return replace(self, **{name: change(getattr(self, name)) for name in names})
 
     def select(self, chosen: Sequence[int]) -> "CaptionBatch":
         """Return the batch of some of the images."""
@@ -117,17 +121,20 @@ class LabelBatch:
     cached: bool = False
 
     def to(self, device: torch.device | str) -> "LabelBatch":
-        """Return the batch with its tensors on `device`."""
+        """Return the batch with its tensors on `device`; a GPU's copy is not waited for."""
+        return self._with_each(_mover(device))
 
-        def moved(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else tensor.to(device, non_blocking=True)
+    def pin_memory(self) -> "LabelBatch":
+        """Return the batch in page-locked memory, as torch's loader asks where it is to pin."""
+        return self._with_each(Tensor.pin_memory)
 
+    def _with_each(self, change: Callable[[Tensor], Tensor]) -> "LabelBatch":
         names = ("images", "image_rows", "image_valid", "tokens", "valid", "word_starts")
-        targets = {
-            head: target.to(device, non_blocking=True) for head, target in self.targets.items()
-        }
+        there = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         return replace(
-            self, targets=targets, **{name: moved(getattr(self, name)) for name in names}
+            self,
+            targets={head: change(target) for head, target in self.targets.items()},
+            **{name: change(tensor) for name, tensor in there.items()},
         )
 
     def select(self, chosen: Sequence[int]) -> "LabelBatch":
@@ -149,3 +156,14 @@ class LabelBatch:
             },
             **{name: picked(getattr(self, name)) for name in names},
         )
+
+
+def _mover(device: torch.device | str) -> Callable[[Tensor], Tensor]:
+    """Return what puts a tensor on a device.
+
+    Lightning leaves it to a batch whether its copies are waited for. Those from page-locked memory
+    to a GPU need not be: what the GPU computes comes after them. One to this machine's memory does,
+    for a processor that reads it at once would see what was there before.
+    """
+    waits = torch.device(device).type in ("cpu", "mps")
+    return lambda tensor: tensor.to(device, non_blocking=not waits)

@@ -18,6 +18,7 @@ from mmattn.attention import attend, padding_mask
 from mmattn.batch import CaptionBatch
 from mmattn.blocks import BlockOptions
 from mmattn.captioner import Captioner
+from mmattn.data.loader import StatefulLoader
 from mmattn.gradient_recorder import GradientRecorder
 from mmattn.interop.foreign_attention import record
 from mmattn.patches import LinearPatches
@@ -58,6 +59,27 @@ def batch(model) -> CaptionBatch:
     )
     images = torch.randn(3, 3, 32, 48, device="cuda")
     return CaptionBatch(("a", "b", "c"), images, tokens, tokens, valid, ((), (), ()))
+
+
+class Places:
+    """Three samples that are their own places."""
+
+    def __len__(self):
+        return 3
+
+    def __getitems__(self, items):
+        return [index for _, index in items]
+
+
+def test_a_loader_that_pins_gives_batches_in_page_locked_memory(batch):
+    whole, order = batch.to("cpu"), {"shuffle": False, "drop_last": False}
+    loader = StatefulLoader(
+        Places(), batch_size=2, seed=0, collate_fn=whole.select, pin_memory=True, **order
+    )
+    for found, rows in zip(loader, ([0, 1], [2]), strict=True):
+        for part in (found.images, found.tokens, found.labels, found.valid):
+            assert part.is_pinned()
+        assert torch.equal(found.to("cuda").tokens, batch.tokens[rows])
 
 
 @pytest.mark.parametrize(
