@@ -184,6 +184,25 @@ class ImageCache:
         return decoded
 
 
+def cache_as_set(
+    folder: str | None, short_side: int | None, image_size: tuple[int, int], threads: int
+) -> ImageCache | None:
+    """Return the cache that data.image_cache and data.image_cache_side ask for; None for none.
+
+    Raises:
+        ConfigError: the side is below 1, or there is no folder that it could be for.
+    """
+    if folder is not None:
+        side = usual_short_side(image_size) if short_side is None else short_side
+        return ImageCache(folder, side, threads)
+    if short_side is not None:
+        raise ConfigError(
+            f"data.image_cache_side={short_side} is for images that a cache keeps: name its folder "
+            "with data.image_cache=…, or set data.image_cache_side=null"
+        )
+    return None
+
+
 def complete_rows(pixels: Path, length: int) -> np.ndarray | None:
     """Return where the images of a cache lie, int64 [length, 3]; None unless it is all there."""
     try:

@@ -42,6 +42,9 @@ class LabelDataModule(SplitDataModule[LabelledSplits]):
         texts_per_image: so many examples of a group are drawn in each epoch; all if None.
         withhold: "image" or "text" to leave it out everywhere: the control for what the other one
             tells alone. The other arguments are those of `SplitDataModule`.
+
+    Raises:
+        ConfigError: an argument is out of its range, or `loader.captions_per_image` is given.
     """
 
     source: LabelledSource
@@ -75,6 +78,11 @@ class LabelDataModule(SplitDataModule[LabelledSplits]):
         )
         if withhold is not None and withhold not in MODALITIES:
             raise ConfigError(f"data.withhold is {withhold!r}; choose image, text or null")
+        if loader.captions_per_image is not None:
+            raise ConfigError(
+                f"data.loader.captions_per_image={loader.captions_per_image} is for captions, and "
+                "these examples have labels: set it to null, and data.texts_per_image instead"
+            )
         self.texts_per_image, self.withhold = texts_per_image, withhold
         self._classes: dict[str, Classes] = {}
         self._tokenizer: CaptionTokenizer | None = None

@@ -5,6 +5,15 @@ from dataclasses import dataclass
 from mmattn.data.bad_samples import check_fraction, check_policy
 from mmattn.errors import ConfigError
 
+LEASTS = {
+    "batch_size": 1,
+    "eval_batch_size": 1,
+    "num_workers": 0,
+    "timeout": 0,
+    "prefetch_factor": 1,
+    "tokens_per_batch": 1,
+}
+
 
 @dataclass(frozen=True)
 class TokenizerOptions:
@@ -26,7 +35,7 @@ class LoaderOptions:
     """How batches are read.
 
     Attributes:
-        batch_size: training images in one rank's batch.
+        batch_size: training images in one rank's batch, at least 1.
         eval_batch_size: the same for validation and test.
         num_workers: reading processes; 0 reads in the training process.
         pin_memory: page-locked batches, for faster copies to a GPU.
@@ -64,8 +73,7 @@ class LoaderOptions:
     def __post_init__(self):
         check_policy(self.on_bad_sample)
         check_fraction(self.max_bad_fraction)
-        leasts = {"num_workers": 0, "timeout": 0, "prefetch_factor": 1, "tokens_per_batch": 1}
-        for key, least in leasts.items():
+        for key, least in LEASTS.items():
             value = getattr(self, key)
             if value is not None and value < least:
                 raise ConfigError(f"data.loader.{key}={value} must be at least {least}")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mmattn.data.augment import KeyedReader
 from mmattn.data.bad_samples import REPORT, BadSamples
-from mmattn.data.image_cache import ImageCache, usual_short_side
+from mmattn.data.image_cache import cache_as_set
 from mmattn.data.loader import StatefulLoader, check_same_order
 from mmattn.data.loader_options import LoaderOptions as LoaderOptions
 from mmattn.data.loader_options import TokenizerOptions as TokenizerOptions
@@ -69,6 +69,9 @@ class SplitDataModule(L.LightningDataModule, Generic[S]):
             of the pictures as the saved model will get them.
         image_cache_side: the longest that the shorter side of a cached image may be, in pixels;
             None is 8/7 of the longer side of `image_size`, 256 for 224.
+
+    Raises:
+        ConfigError: `image_cache_side` is below 1, or given without `image_cache`.
     """
 
     def __init__(
@@ -93,10 +96,9 @@ class SplitDataModule(L.LightningDataModule, Generic[S]):
         self.tokenizer_options, self.loader = tokenizer, loader
         self.max_length, self.seed, self.truncate = max_length, seed, truncate
         self.root = root
-        self._image_cache: ImageCache | None = None
-        if image_cache is not None:
-            side = image_cache_side or usual_short_side(self.image_size)
-            self._image_cache = ImageCache(image_cache, side, loader.num_workers)
+        self._image_cache = cache_as_set(
+            image_cache, image_cache_side, self.image_size, loader.num_workers
+        )
         self._splits: S | None = None
         self._features_of: Callable[[Any], Any] | None = None
         self._train_loader: StatefulLoader | None = None

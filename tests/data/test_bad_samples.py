@@ -211,11 +211,13 @@ def test_a_report_that_cannot_be_written_does_not_stop_a_run(tmp_path, caplog):
         ({"timeout": -1}, "timeout=-1"),
         ({"num_workers": -1}, "num_workers=-1"),
         ({"prefetch_factor": 0}, "prefetch_factor=0"),
+        ({"batch_size": 0, "tokens_per_batch": 90}, "batch_size=0 must be at least 1"),
+        ({"eval_batch_size": 0}, "eval_batch_size=0 must be at least 1"),
     ],
 )
 def test_options_out_of_range_are_refused(option, said):
     with pytest.raises(ConfigError, match=f"data.loader.*{said}"):
-        LoaderOptions(4, 4, **option)
+        LoaderOptions(**{"batch_size": 4, "eval_batch_size": 4} | option)
 
 
 def test_the_photos_are_damaged_as_this_file_says(folder):

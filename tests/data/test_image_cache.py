@@ -272,7 +272,7 @@ def make(request, folder):
             max_length=16,
             seed=2,
             image_cache=image_cache,
-            image_cache_side=200,
+            image_cache_side=None if image_cache is None else 200,
         )
 
     return build
@@ -322,6 +322,14 @@ def test_figures_are_of_the_files(make, folder, tmp_path):
 def test_features_and_decoded_images_are_not_kept_both(make, tmp_path):
     with pytest.raises(ConfigError, match=r"data.image_cache=null, or feature_cache=null"):
         make(str(tmp_path / "cache")).use_features(lambda dataset: dataset)
+
+
+def test_a_side_of_nothing_or_of_no_cache_is_refused(tmp_path):
+    plain = ToNormalised([0.5] * 3, [0.5] * 3)
+    parts = (None, (16, 16), plain, plain, TokenizerOptions(None, 300, 1), LoaderOptions(3, 3))
+    for cache, said in ((str(tmp_path), "must be at least 1"), (None, r"data\.image_cache=…, or")):
+        with pytest.raises(ConfigError, match=rf"data\.image_cache_side=0 .*{said}"):
+            CaptionDataModule(*parts, max_length=16, seed=2, image_cache=cache, image_cache_side=0)
 
 
 class Drawn:

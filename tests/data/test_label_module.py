@@ -232,6 +232,10 @@ def test_frozen_features_stand_in_for_pixels():
         ({"withhold": "sound"}, "data.withhold is 'sound'"),
         ({"eval_transform": v2.Compose([v2.CenterCrop(4), PLAIN])}, "data.eval_transform gives"),
         ({"texts_per_image": 0}, "texts_per_image=0"),
+        (
+            {"loader": LoaderOptions(2, 2, captions_per_image=3)},
+            r"data\.loader\.captions_per_image=3 .*set it to null, and data\.texts_per_image",
+        ),
     ],
 )
 def test_settings_that_cannot_be(changes, message):
