@@ -86,6 +86,7 @@ class LabelDataModule(SplitDataModule[LabelledSplits]):
         self.texts_per_image, self.withhold = texts_per_image, withhold
         self._classes: dict[str, Classes] = {}
         self._tokenizer: CaptionTokenizer | None = None
+        self._train_lengths: Sequence[int] = ()
 
     def read(self, tokenizer: CaptionTokenizer | None = None) -> None:
         """Read the source, find the classes, and make the tokenizer or take the one given.
@@ -100,8 +101,9 @@ class LabelDataModule(SplitDataModule[LabelledSplits]):
         self._splits, self._classes = with_classes(found)
         texts = [text for example in self.splits.train.examples for text in texts_of(example)]
         self._tokenizer = tokenizer or (self.make_tokenizer(texts) if texts else None)
-        for name, dataset in named_sets(self.splits):
-            self._check_lengths(name, dataset)
+        self._text_sizes = None
+        lengths = [self._check_lengths(*each) for each in named_sets(self.splits)]
+        self._train_lengths = lengths[0]
         self.check_transforms()
 
     @property
@@ -160,13 +162,15 @@ class LabelDataModule(SplitDataModule[LabelledSplits]):
         """Return a set with other images, made by `images_of` from its different pictures."""
         return dataset.with_pictures(images_of(dataset.pictures))
 
-    def text_sizes(self, dataset: LabelledSet) -> tuple[list[int], list[int]]:
-        """Return each group's longest text in tokens, and how many examples it has in a batch.
+    def text_sizes(self) -> tuple[list[int], list[int]]:
+        """Return each training group's longest text in tokens, and its examples in a batch.
 
         Where examples are drawn it is the longest that may be.
         """
-        groups = [dataset.group(i) for i in range(len(dataset))]
-        longest = [max(len(self.encode(example)[0]) for example in group) for group in groups]
+        train = self.splits.train
+        groups = [train.group(i) for i in range(len(train))]
+        lengths = iter(self._train_lengths)
+        longest = [max(self._ids_of(each, next(lengths)) for each in group) for group in groups]
         return longest, [self.texts_per_image or len(group) for group in groups]
 
     def pictures(self, sample: Group) -> Sequence[Tensor]:
@@ -236,12 +240,18 @@ class LabelDataModule(SplitDataModule[LabelledSplits]):
             first += here
         return torch.tensor(rows), torch.tensor(valid)
 
-    def _check_lengths(self, name: str, dataset: LabelledSet) -> None:
+    def _check_lengths(self, name: str, dataset: LabelledSet) -> list[int]:
+        """Return the tokens of each example's text, its begin and end token included."""
         tokenizer, examples = self.tokenizer, dataset.examples
         if tokenizer is None:
-            return
+            return [1] * len(examples)
         lengths = [sum(len(tokenizer.encode(part)) for part in texts_of(e)) + 2 for e in examples]
         self.check_lengths(f"texts of the {name} set", lengths, lambda n: examples[n].where)
+        return lengths
+
+    def _ids_of(self, example: Example, length: int) -> int:
+        """Return how many ids `encode` gives for an example whose whole text has `length`."""
+        return 1 if "text" in self.missing(example) else min(length, self.max_length)
 
 
 def named_sets(found: LabelledSplits) -> Iterator[tuple[str, LabelledSet]]:

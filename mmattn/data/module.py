@@ -28,6 +28,7 @@ class CaptionDataModule(SplitDataModule[Splits]):
 
     source: CaptionSource
     _tokenizer: CaptionTokenizer | None = None
+    _train_lengths: Sequence[int] = ()
 
     def read(self, tokenizer: CaptionTokenizer | None = None) -> None:
         """Read the source and make the tokenizer, or take the one that is given.
@@ -41,7 +42,8 @@ class CaptionDataModule(SplitDataModule[Splits]):
             log.info("%s", note)
         self._tokenizer = tokenizer or self.make_tokenizer(_captions(self._splits.train))
         self._ids.clear()
-        self._check_lengths("train", self._splits.train)
+        self._text_sizes = None
+        self._train_lengths = self._check_lengths("train", self._splits.train)
         self._check_lengths("val", self._splits.val)
         self.check_transforms()
 
@@ -81,18 +83,16 @@ class CaptionDataModule(SplitDataModule[Splits]):
             bad=self.bad_samples(dataset),
         )
 
-    def text_sizes(self, dataset: CaptionDataset) -> tuple[list[int], list[int]]:
-        """Return each image's longest caption in tokens, and how many captions it has in a batch.
+    def text_sizes(self) -> tuple[list[int], list[int]]:
+        """Return each training image's longest caption in tokens, and how many it has in a batch.
 
         Where captions are drawn it is the longest that may be.
         """
-        drawn = self.loader.captions_per_image
-        texts = [dataset.captions(i) for i in range(len(dataset))]
-        every = [caption for captions in texts for caption in captions]
-        encoded = self.tokenizer.backend.encode_batch(every, add_special_tokens=False)
-        lengths = iter([min(len(item.ids), self.max_length - 1) + 1 for item in encoded])
-        longest = [max((next(lengths) for _ in captions), default=1) for captions in texts]
-        return longest, [drawn or max(1, len(captions)) for captions in texts]
+        drawn, train = self.loader.captions_per_image, self.splits.train
+        counts = [len(train.captions(i)) for i in range(len(train))]
+        lengths = iter([min(length, self.max_length) for length in self._train_lengths])
+        longest = [max((next(lengths) for _ in range(count)), default=1) for count in counts]
+        return longest, [drawn or max(1, count) for count in counts]
 
     def pictures(self, sample: Sample) -> Sequence[Tensor]:
         """Return a sample's one image."""
@@ -144,7 +144,8 @@ class CaptionDataModule(SplitDataModule[Splits]):
             ids = self._ids[caption] = tokenizer.encode(caption)
         return ids[: self.max_length - 1]
 
-    def _check_lengths(self, name: str, dataset: CaptionDataset) -> None:
+    def _check_lengths(self, name: str, dataset: CaptionDataset) -> list[int]:
+        """Return the tokens of each caption, its end token included, image after image."""
         places = [(i, text) for i in range(len(dataset)) for text in dataset.captions(i)]
         encoded = self.tokenizer.backend.encode_batch(
             [text for _, text in places], add_special_tokens=False
@@ -156,6 +157,7 @@ class CaptionDataModule(SplitDataModule[Splits]):
 
         lengths = [len(item.ids) + 1 for item in encoded]
         self.check_lengths(f"{name} captions", lengths, place)
+        return lengths
 
 
 def _captions(dataset: CaptionDataset) -> Iterator[str]:

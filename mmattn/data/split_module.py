@@ -215,7 +215,7 @@ class SplitDataModule(L.LightningDataModule, Generic[S]):
         if tokens is None:
             return None
         if self._text_sizes is None:
-            self._text_sizes = self.text_sizes(self.splits.train)
+            self._text_sizes = self.text_sizes()
         return TokenBatches(
             *self._text_sizes,
             tokens=tokens,
@@ -225,7 +225,7 @@ class SplitDataModule(L.LightningDataModule, Generic[S]):
         )
 
     @abstractmethod
-    def text_sizes(self, dataset: Any) -> tuple[list[int], list[int]]:
+    def text_sizes(self) -> tuple[list[int], list[int]]:
         """Return, for each training sample, the tokens of its longest text and how many it has."""
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:

@@ -251,3 +251,13 @@ def test_batches_may_be_formed_within_a_budget_of_tokens():
     assert sorted(keys) == sorted(example.key for example in examples)
     assert all(batch.tokens.numel() <= 90 for batch in batches)
     assert len(batches) == len(data.train_dataloader())
+
+
+@pytest.mark.parametrize("options", [{}, {"withhold": "text"}, {"max_length": 4, "truncate": True}])
+def test_sizes_are_those_of_the_batches(options):
+    examples = [ask("x", "yes", ("4",), None), *QUESTIONS, ask("y", "no", ("4",), "at all?")]
+    data = module(examples, **options)
+    longest, counts = data.text_sizes()
+    for i in range(len(data.splits.train)):
+        tokens = data.evaluation_batch(data.splits.train, [i]).tokens
+        assert tokens.shape == (counts[i], longest[i])

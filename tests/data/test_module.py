@@ -195,3 +195,40 @@ def test_a_run_without_a_budget_does_not_go_on_with_one():
     for one, other in ((plain, budget), (budget, plain)):
         with pytest.raises(CheckpointError, match="tokens_per_batch"):
             other.load_state_dict(one.state_dict())
+
+
+class Counting:
+    """A tokenizer's backend that counts the texts that it is given."""
+
+    def __init__(self, backend):
+        self.backend, self.texts = backend, 0
+
+    def __getattr__(self, name):
+        return getattr(self.backend, name)
+
+    def encode_batch(self, texts, **options):
+        self.texts += len(texts)
+        return self.backend.encode_batch(texts, **options)
+
+
+def test_each_caption_is_measured_once_whether_batches_are_formed_by_it_or_not():
+    tokenizer = module().tokenizer
+    captions = sum(len(Numbers("").captions(i)) for i in range(LENGTH))
+    for budget in (None, 60):
+        data = module(loader={"tokens_per_batch": budget})
+        tokenizer.backend = counting = Counting(module().tokenizer.backend)
+        data.read(tokenizer)
+        data.train_dataloader()
+        assert counting.texts == 2 * captions  # of the training and the validation set
+
+
+@pytest.mark.parametrize("options", [{}, {"max_length": 5, "truncate": True}])
+def test_sizes_are_those_of_the_batches(options):
+    data = module(loader={"tokens_per_batch": 60}, **options)
+    longest, counts = data.text_sizes()
+    for i in range(LENGTH):
+        assert data.evaluation_batch(data.splits.train, [i]).tokens.shape == (
+            1,
+            counts[i],
+            longest[i],
+        )
