@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import chain
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -15,6 +15,7 @@ from mmattn.data.bad_samples import BadSamples
 from mmattn.data.dataset import CaptionDataset
 from mmattn.data.order import stable_hash
 from mmattn.data.pixel_steps import PixelSteps
+from mmattn.data.stand_ins import any_sample, no_larger
 from mmattn.data.worker_faults import AtWork
 from mmattn.errors import ConfigError, DataError, ReadError, UserError
 
@@ -104,7 +105,9 @@ class KeyedReader(Dataset[Any]):
         seed: of what is drawn.
         bad: what becomes of samples that cannot be read. They are left out of their batches, or
             another one stands in for each, which depends on its index alone; either way no batch
-            is empty. With None the first one raises its `DataError`, as evaluation should.
+            is empty. Where batches have a budget of tokens, none stands in that is larger: a
+            sample for which there is no such one is left out. With None the first one raises its
+            `DataError`, as evaluation should.
     """
 
     def __init__(
@@ -155,11 +158,11 @@ class KeyedReader(Dataset[Any]):
     def readable(self, index: int, read: Callable[[int], Read]) -> tuple[int, Read] | None:
         """Return (index, read(index)) of `index`, or of the first readable of its replacements.
 
-        None where bad samples are left out and this is one. A file known to be bad is tried again:
-        skipping it would make the choice depend on what this process has read before.
+        None where bad samples are left out and this is one, or where none of its replacements can
+        be read. A file known to be bad is tried again: skipping it would make the choice depend on
+        what this process has read before.
         """
-        for attempt in count():
-            place = index if attempt == 0 else self._replacement(index, attempt)
+        for place in chain([index], self._replacements(index)):
             try:
                 return place, read(place)
             except ReadError:  # storage failed: the sample is as good as before
@@ -170,14 +173,20 @@ class KeyedReader(Dataset[Any]):
                 self._bad.add(place, self.dataset.key(place), error)
                 if self._bad.skip:
                     return None
-        raise AssertionError("unreachable")
+        return None
 
-    def _replacement(self, index: int, attempt: int) -> int:
-        return stable_hash(self.seed, index, attempt, "replacement") % len(self)
+    def _replacements(self, index: int) -> Iterator[int]:
+        sizes = None if self._bad is None else self._bad.sizes
+        if sizes is None:
+            return any_sample(index, len(self), self.seed)
+        return no_larger(index, sizes, self.seed)
 
     def _stand_in(self, epoch: int, index: int, reseed: Callable[[int], object]) -> Any:
-        """Return the sample that a batch of nothing but bad samples has instead of none."""
-        places = (self._replacement(index, attempt) for attempt in count(1))
+        """Return the sample that a batch of nothing but bad samples has instead of none.
+
+        It is alone there, so its size does not matter: each fits into a budget by itself.
+        """
+        places = any_sample(index, len(self), self.seed)
         samples = (self._named(epoch, place, reseed) for place in places)
         return next(sample for sample in samples if sample is not None)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from mmattn.data.file_lock import lock
+from mmattn.data.stand_ins import Sizes
 from mmattn.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ class BadSamples:
         max_fraction: the share of them, in [0, 1), that may be unreadable.
         skip: leave them out of their batches; otherwise other samples stand in.
         report: a CSV file of names and reasons, to which each is added once; None keeps none.
+        sizes: of the samples' texts, where none that is larger may stand in.
 
     Raises:
         ConfigError: `max_fraction` is out of its range.
@@ -38,11 +40,12 @@ class BadSamples:
         *,
         skip: bool = False,
         report: Path | None = None,
+        sizes: Sizes | None = None,
     ):
         check_fraction(max_fraction)
         self._seen = torch.zeros(length, dtype=torch.bool).share_memory_()
         self._max_fraction = max_fraction
-        self.skip, self.report = skip, report
+        self.skip, self.report, self.sizes = skip, report, sizes
 
     @property
     def count(self) -> int:

@@ -44,9 +44,10 @@ class LoaderOptions:
             batches are then formed of texts of about one length (see `TokenBatches`), and
             `batch_size` is the most images that one has. None forms them without a look at texts.
         on_bad_sample: what a training image that cannot be read does. "raise" stops the run;
-            "replace" lets another one stand in, which depends on its index alone; "skip" makes its
-            batch smaller (if it would be empty, one stands in). Validation and test always stop:
-            figures of a part of a set are not those of the set.
+            "replace" lets another one stand in, which depends on its index alone, and with
+            `tokens_per_batch` has no longer texts and no more of them (if there is none, the image
+            is left out); "skip" makes its batch smaller (if it would be empty, one stands in).
+            Validation and test always stop: figures of a part of a set are not those of the set.
         max_bad_fraction: the share of training images that may be replaced or skipped before the
             run stops after all. They are counted, logged and listed in `bad_images.csv`.
         prefetch_factor: batches that each worker reads ahead; None is torch's default, 2.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import lightning as L
+import numpy as np
 from torch import Tensor
 
 from mmattn.data.augment import KeyedReader
@@ -16,6 +17,7 @@ from mmattn.data.loader import StatefulLoader, check_same_order
 from mmattn.data.loader_options import LoaderOptions as LoaderOptions
 from mmattn.data.loader_options import TokenizerOptions as TokenizerOptions
 from mmattn.data.order import is_repeat
+from mmattn.data.stand_ins import Sizes
 from mmattn.data.token_batches import TokenBatches
 from mmattn.data.tokenizer import CaptionTokenizer
 from mmattn.data.worker_faults import told_of
@@ -103,7 +105,7 @@ class SplitDataModule(L.LightningDataModule, Generic[S]):
         self._features_of: Callable[[Any], Any] | None = None
         self._train_loader: StatefulLoader | None = None
         self._position: dict[str, int] | None = None
-        self._text_sizes: tuple[list[int], list[int]] | None = None
+        self._text_sizes: Sizes | None = None
 
     @property
     def splits(self) -> S:
@@ -214,15 +216,21 @@ class SplitDataModule(L.LightningDataModule, Generic[S]):
         tokens = self.loader.tokens_per_batch
         if tokens is None:
             return None
-        if self._text_sizes is None:
-            self._text_sizes = self.text_sizes()
         return TokenBatches(
-            *self._text_sizes,
+            *self._sizes,
             tokens=tokens,
             most=self.loader.batch_size,
             world_size=world_size,
             seed=self.seed,
         )
+
+    @property
+    def _sizes(self) -> Sizes:
+        """What `text_sizes` returns, which is asked for once."""
+        if self._text_sizes is None:
+            longest, texts = self.text_sizes()
+            self._text_sizes = np.asarray(longest), np.asarray(texts)
+        return self._text_sizes
 
     @abstractmethod
     def text_sizes(self) -> tuple[list[int], list[int]]:
@@ -251,8 +259,13 @@ class SplitDataModule(L.LightningDataModule, Generic[S]):
         if options.on_bad_sample == "raise":
             return None
         report = None if trainer is None else Path(trainer.default_root_dir) / REPORT
-        skip = options.on_bad_sample == "skip"
-        return BadSamples(len(dataset), options.max_bad_fraction, skip=skip, report=report)
+        return BadSamples(
+            len(dataset),
+            options.max_bad_fraction,
+            skip=options.on_bad_sample == "skip",
+            report=report,
+            sizes=None if options.tokens_per_batch is None else self._sizes,
+        )
 
     def on_exception(self, exception: BaseException) -> None:
         """Say which samples were being read where a worker died during a training step."""

@@ -51,8 +51,8 @@ class TokenBatches:
 
     def __init__(
         self,
-        longest: Sequence[int],
-        texts: Sequence[int],
+        longest: Sequence[int] | np.ndarray,
+        texts: Sequence[int] | np.ndarray,
         *,
         tokens: int,
         most: int,

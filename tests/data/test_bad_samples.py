@@ -30,19 +30,24 @@ pytestmark = pytest.mark.fault("F13")
 LENGTH, BATCH, DAMAGED = 24, 4, (3, 10, 11)
 NAMES = tuple(f"{i:02}.jpg" for i in range(LENGTH))
 PLAIN = ToNormalised([0.0] * 3, [1.0] * 3)
+TEXTS = tuple(f"number {i}" for i in range(LENGTH))
+SHORT = {2: 4, 3: 4, 7: 2, 10: 3, 11: 4, 12: 3, 18: 2, 23: 4}  # words of some texts
+UNEQUAL = tuple("a " * SHORT.get(i, 20) for i in range(LENGTH))  # the others are long
+BUDGET = 24  # tokens: one long text, or some short ones
 
 
 class Captioned:
-    def __init__(self, folder):
-        self.photos = Photos(folder, NAMES, tuple((f"number {i}",) for i in range(LENGTH)))
+    def __init__(self, folder, texts):
+        self.photos = Photos(folder, NAMES, tuple((text,) for text in texts))
 
     def splits(self):
         return Splits(self.photos, self.photos, {"": self.photos})
 
 
 class Labelled:
-    def __init__(self, folder):
-        examples = [Example(n, {"a": "xy"[i % 2]}, (n,)) for i, n in enumerate(NAMES)]
+    def __init__(self, folder, texts):
+        each = enumerate(zip(NAMES, texts, strict=True))
+        examples = [Example(n, {"a": "xy"[i % 2]}, (n,), text) for i, (n, text) in each]
         self.set = LabelledSet(examples, FolderStore(folder))
 
     def splits(self):
@@ -65,15 +70,15 @@ def folder(tmp_path_factory):
 def make(request, folder):
     """Make a data module of one of the kinds; captions are also what a joint model learns from."""
 
-    def build(**loader):
+    def build(texts=TEXTS, **loader):
         options = LoaderOptions(**{"batch_size": BATCH, "eval_batch_size": BATCH} | loader)
         transform = v2.Compose([v2.RandomCrop(16, padding=2), PLAIN])
         captions = request.param == "captions"
         kind = CaptionDataModule if captions else LabelDataModule
-        source = Captioned(folder) if captions else Labelled(folder)
+        source = (Captioned if captions else Labelled)(folder, texts)
         tokenizer = TokenizerOptions(None, 300, 1)
         parts = (source, (16, 16), transform, PLAIN, tokenizer, options)
-        return kind(*parts, max_length=16, seed=5)
+        return kind(*parts, max_length=32, seed=5)
 
     return build
 
@@ -146,6 +151,35 @@ def test_a_run_goes_on_with_the_very_batches_it_would_have_had(make, policy):
     resumed = make(**options)
     resumed.load_state_dict(started.state_dict())
     assert same(epoch(resumed), whole[3:])
+
+
+@pytest.mark.fault("F2")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_stands_in_keeps_a_batch_within_its_budget_of_tokens(make, workers):
+    """Texts are short where images are damaged, so that most others would not fit."""
+    assert set(DAMAGED) < SHORT.keys()
+    options = {"max_bad_fraction": 0.5, "tokens_per_batch": BUDGET, "batch_size": 8}
+    train = make(UNEQUAL, **options).train_dataloader()
+    whole = [batch for _ in range(3) for batch in train]
+    assert all(batch.tokens.numel() <= BUDGET for batch in whole)
+    assert not {NAMES[i] for i in DAMAGED} & {key for batch in whole for key in batch.keys}
+    assert sum(len(batch.keys) for batch in whole) == 3 * LENGTH
+    resumed = make(UNEQUAL, **options, num_workers=workers)
+    resumed.load_state_dict(train.state_dict() | {"epoch": 1, "delivered": 2})
+    assert same(epoch(resumed), whole[len(train) + 2 : 2 * len(train)])
+
+
+@pytest.mark.parametrize("size", [1, 8])
+def test_a_sample_with_the_shortest_text_of_all_is_left_out(make, size):
+    """Nothing may stand in for it; where it was alone in its batch, anything may."""
+    texts = ["a a a"] * LENGTH
+    texts[DAMAGED[0]] = "a"
+    options = {"max_bad_fraction": 0.5, "tokens_per_batch": BUDGET, "batch_size": size}
+    batches = epoch(make(texts, **options))
+    found = [key for batch in batches for key in batch.keys]
+    assert len(found) == (LENGTH if size == 1 else LENGTH - 1)
+    assert NAMES[DAMAGED[0]] not in found
+    assert all(batch.tokens.numel() <= BUDGET for batch in batches)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
