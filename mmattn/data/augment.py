@@ -150,11 +150,6 @@ class KeyedReader(Dataset[Any]):
         """Return an image as the transform makes it, but for what is done to a batch at once."""
         return self._steps(image)
 
-    @property
-    def bad_count(self) -> int:
-        """How many samples could not be read so far, in this process and in its workers."""
-        return 0 if self._bad is None else self._bad.count
-
     def readable(self, index: int, read: Callable[[int], Read]) -> tuple[int, Read] | None:
         """Return (index, read(index)) of `index`, or of the first readable of its replacements.
 

@@ -49,7 +49,8 @@ class LoaderOptions:
             is left out); "skip" makes its batch smaller (if it would be empty, one stands in).
             Validation and test always stop: figures of a part of a set are not those of the set.
         max_bad_fraction: the share of training images that may be replaced or skipped before the
-            run stops after all. They are counted, logged and listed in `bad_images.csv`.
+            run stops after all. They are counted, logged and listed in `bad_images.csv` of the run
+            directory, by which the ranks that share it count together. A resumed run counts anew.
         prefetch_factor: batches that each worker reads ahead; None is torch's default, 2.
         persistent_workers: keep the workers from one epoch to the next.
         timeout: seconds without a batch from the workers after which they are taken for dead; 0

@@ -106,6 +106,7 @@ class SplitDataModule(L.LightningDataModule, Generic[S]):
         self._train_loader: StatefulLoader | None = None
         self._position: dict[str, int] | None = None
         self._text_sizes: Sizes | None = None
+        self._bad: BadSamples | None = None
 
     @property
     def splits(self) -> S:
@@ -259,13 +260,21 @@ class SplitDataModule(L.LightningDataModule, Generic[S]):
         if options.on_bad_sample == "raise":
             return None
         report = None if trainer is None else Path(trainer.default_root_dir) / REPORT
-        return BadSamples(
+        self._bad = BadSamples(
             len(dataset),
             options.max_bad_fraction,
             skip=options.on_bad_sample == "skip",
             report=report,
             sizes=None if options.tokens_per_batch is None else self._sizes,
         )
+        return self._bad
+
+    def teardown(self, stage: str) -> None:
+        """Say at the end of training how many images of it could not be read."""
+        bad = self._bad
+        if stage == "fit" and bad is not None and (count := bad.count):
+            report = bad.report
+            log.warning("%d training images could not be read in this run, see %s", count, report)
 
     def on_exception(self, exception: BaseException) -> None:
         """Say which samples were being read where a worker died during a training step."""

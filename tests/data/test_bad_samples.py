@@ -229,6 +229,42 @@ def test_an_image_is_reported_once_by_all_runs_in_a_folder(tmp_path):
     ]
 
 
+def test_the_share_is_that_of_all_ranks_together_and_of_one_run(tmp_path):
+    report, damaged = tmp_path / "bad_images.csv", DataError("cut")
+
+    def meet(rank, *indices):
+        for i in indices:
+            rank.add(i, NAMES[i], damaged)
+
+    for _ in range(2):  # a run, and one that goes on in the same folder: it counts anew
+        first, second = (BadSamples(LENGTH, 0.1, report=report) for _ in range(2))
+        meet(first, 3, 10)
+        meet(second, 10, 3)  # the same two, in another epoch
+        assert first.count == second.count == 2
+    with pytest.raises(DataError, match=r"3 of 24 .*max_bad_fraction=0\.1"):
+        meet(first, 11)
+    assert second.count == 2  # one of what is reported is new, and two are its own
+    report.unlink()
+    first, second = (BadSamples(LENGTH, 0.1, report=report) for _ in range(2))
+    meet(first, 3)
+    meet(second, 10)
+    with pytest.raises(DataError, match=r"3 of 24 .*max_bad_fraction=0\.1"):
+        meet(first, 11)
+    assert second.count == 3
+
+
+def test_the_end_of_training_says_how_many_there_were(make, tmp_path, caplog):
+    data = with_run_folder(make(max_bad_fraction=0.5), tmp_path)
+    epoch(data)
+    caplog.clear()
+    data.teardown("test")
+    assert not caplog.records
+    data.teardown("fit")
+    (record,) = caplog.records
+    said = f"3 training images could not be read in this run, see {tmp_path / 'bad_images.csv'}"
+    assert record.getMessage() == said
+
+
 def test_a_report_that_cannot_be_written_does_not_stop_a_run(tmp_path, caplog):
     kept = BadSamples(9, 0.9, report=tmp_path / "no such folder" / "bad_images.csv")
     kept.add(1, "a.jpg", DataError("empty"))
