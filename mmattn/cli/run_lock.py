@@ -6,7 +6,6 @@ keeps it (NFS 4, Lustre mounted with `flock`), also between machines; on one wit
 goes on with a warning.
 """
 
-import errno
 import json
 import logging
 import os
@@ -15,18 +14,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
+from mmattn.data.file_lock import HELD, fcntl, warn_of_no_lock
 from mmattn.errors import ConfigError
 
-fcntl: Any
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-
 log = logging.getLogger(__name__)
-HELD = (errno.EACCES, errno.EAGAIN)
 # What launchers tell a process of its place: 0 in each of them for rank 0.
 PLACES = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 
@@ -69,7 +62,7 @@ def _take(file: IO[str], folder: Path) -> None:
     except OSError as error:
         if error.errno in HELD:
             raise ConfigError(_held(folder, file.read())) from None
-        log.warning("%s cannot be locked (%s): keep other runs out of it", folder, error.strerror)
+        warn_of_no_lock(folder, error.strerror)
     earlier = file.read()
     if earlier:
         log.warning("%s was in use by %s, which ended without a word", folder, _owner(earlier))

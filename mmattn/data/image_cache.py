@@ -91,8 +91,9 @@ class ImageCache:
     photo or setting never meets old pixels. A file whose content was changed with its time and size
     kept is not noticed: delete the cache then.
 
-    Several processes may ask at once: one makes the files while the others wait. They get their
-    names when they are complete, pixels first; what an interrupted process left is made anew.
+    Several processes may ask at once: one makes the files while the others wait, or each makes them
+    where the file system has no locks. They get their names when they are complete, pixels first;
+    what an interrupted process left is made anew.
 
     Args:
         folder: where the files lie.
@@ -130,9 +131,9 @@ class ImageCache:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with pixels.with_suffix(".lock").open("a") as guard:
-                lock(guard, "the process that makes the image cache")
+                alone = lock(guard, "the process that makes the image cache")
                 rows = complete_rows(pixels, len(dataset))
-                return self._write(pixels, dataset) if rows is None else rows
+                return self._write(pixels, dataset, alone) if rows is None else rows
         except OSError as error:
             raise ConfigError(
                 f"data.image_cache: cannot keep {len(dataset):,} images in {self.folder}: "
@@ -140,10 +141,13 @@ class ImageCache:
                 "data.image_cache_side smaller, or set data.image_cache=null"
             ) from error
 
-    def _write(self, pixels: Path, dataset: CaptionDataset) -> np.ndarray:
-        # A lock may not reach other machines, so each has an unfinished file of its own. Written,
-        # not mapped: a full disk is then an error, where touching a mapped page kills the process.
-        unfinished = pixels.with_name(f".{pixels.name}.{platform.node()}.unfinished")
+    def _write(self, pixels: Path, dataset: CaptionDataset, alone: bool) -> np.ndarray:
+        """Write both files. `alone`: no other process of this machine does so."""
+        # A lock may not reach other machines, so each has an unfinished file of its own; without
+        # one, each process. Written, not mapped: a full disk is then an error, where touching a
+        # mapped page kills the process.
+        owner = platform.node() if alone else f"{platform.node()}.{os.getpid()}"
+        unfinished = pixels.with_name(f".{pixels.name}.{owner}.unfinished")
         try:
             with unfinished.open("wb") as file:
                 rows = np.array(list(self._append_all(file, dataset)), np.int64).reshape(-1, 3)
