@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
@@ -122,9 +122,7 @@ class ImageCache:
         return CachedImages(dataset, pixels, rows)
 
     def _fingerprint(self, dataset: CaptionDataset) -> str:
-        images = [(dataset.key(i), stamp(dataset, i)) for i in range(len(dataset))]
-        parts = [FORMAT, "shorter side", self.short_side, "bilinear", images]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+        return fingerprint([FORMAT, "shorter side", self.short_side, "bilinear"], dataset, stamp)
 
     def _made(self, pixels: Path, dataset: CaptionDataset) -> np.ndarray:
         """Write both files, unless another process did so in the meantime; return the rows."""
@@ -218,6 +216,14 @@ def complete_rows(pixels: Path, length: int) -> np.ndarray | None:
         return None
     ends = rows[:, 0] + rows[:, 1] * rows[:, 2] * 3
     return rows if (ends[-1] if length else 0) == size else None
+
+
+def fingerprint(
+    parts: Sequence[Any], dataset: CaptionDataset, stamp_of: Callable[[CaptionDataset, int], Stamp]
+) -> str:
+    """Return a name for what is kept of a set: it changes when an image does, or one of `parts`."""
+    images = [(dataset.key(i), stamp_of(dataset, i)) for i in range(len(dataset))]
+    return hashlib.sha256(json.dumps([*parts, images]).encode()).hexdigest()[:32]
 
 
 def stamp(dataset: Any, index: int) -> Stamp:

@@ -1,7 +1,6 @@
 """The features of a frozen backbone, computed once and kept on disk."""
 
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from mmattn.backbones import TimmPatches
 from mmattn.data.dataset import CaptionDataset
-from mmattn.data.image_cache import Stamp, stamp
+from mmattn.data.image_cache import Stamp, fingerprint, stamp
 from mmattn.errors import ConfigError
 from mmattn.patches import PatchEmbedding
 
@@ -98,9 +97,8 @@ class FeatureCache:
         return np.load(path, mmap_mode="r")
 
     def _fingerprint(self, dataset: CaptionDataset) -> str:
-        images = [(dataset.key(i), _stamp(dataset, i)) for i in range(len(dataset))]
-        parts = [self._weights, str(self.backbone.level), repr(self.transform), images]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+        parts = [self._weights, str(self.backbone.level), repr(self.transform)]
+        return fingerprint(parts, dataset, _stamp)
 
     def _write(self, path: Path, dataset: CaptionDataset) -> None:
         """Encode the whole set; the file gets its name when it is complete.
