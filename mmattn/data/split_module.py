@@ -3,6 +3,7 @@
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
@@ -156,11 +157,6 @@ class SplitDataModule(L.LightningDataModule, Generic[S]):
                 "set data.image_cache=null, or feature_cache=null"
             )
         self._features_of = features_of
-
-    def featured(self, dataset: Any) -> Any:
-        """Return a set with features for images; `use_features` said how."""
-        assert self._features_of is not None
-        return self.with_images(dataset, self._features_of)
 
     def with_images(self, dataset: Any, images_of: Callable[[Any], Any]) -> Any:
         """Return a set with other images, made by `images_of` from the set of them."""
@@ -341,14 +337,16 @@ class SplitDataModule(L.LightningDataModule, Generic[S]):
                     )
 
     def _evaluation(self, dataset: Any) -> StatefulLoader:
-        reader = self._reading(dataset, self.eval_transform)
+        reader = self._reading(dataset, self.eval_transform, whole=True)
         return self._loader(reader, self.loader.eval_batch_size, shuffle=False, drop_last=False)
 
     def _reading(
-        self, dataset: Any, transform: Transform, *, training: bool = False
+        self, dataset: Any, transform: Transform, *, training: bool = False, whole: bool = False
     ) -> KeyedReader:
+        """Return what reads a set; `whole`: no image may lack its features."""
         if self._features_of is not None:
-            dataset, transform = self.featured(dataset), _as_is
+            features_of = partial(_whole, self._features_of) if whole else self._features_of
+            dataset, transform = self.with_images(dataset, features_of), _as_is
         elif training and self._image_cache is not None:
             dataset = self.with_images(dataset, self._image_cache)
         return self.reader(dataset, transform, training=training)
@@ -393,6 +391,14 @@ class SplitDataModule(L.LightningDataModule, Generic[S]):
             return False
         ranks = trainer.world_size, trainer.global_rank
         return is_repeat(len(dataset), self.loader.eval_batch_size, *ranks, batch_idx)
+
+
+def _whole(features_of: Callable[[Any], Any], images: Any) -> Any:
+    """Return the features of images. Raises `DataError` now for one that would raise it later."""
+    features = features_of(images)
+    for index in sorted(getattr(features, "unreadable", ())):
+        features.image(index)
+    return features
 
 
 def _as_is(features: Tensor) -> Tensor:

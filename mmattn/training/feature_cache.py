@@ -3,8 +3,10 @@
 import hashlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,9 +14,10 @@ from rich.progress import track
 from torch import Tensor
 
 from mmattn.backbones import TimmPatches
+from mmattn.data.bad_samples import shown
 from mmattn.data.dataset import CaptionDataset
 from mmattn.data.image_cache import Stamp, fingerprint, stamp
-from mmattn.errors import ConfigError
+from mmattn.errors import ConfigError, DataError
 from mmattn.patches import PatchEmbedding
 
 log = logging.getLogger(__name__)
@@ -22,13 +25,29 @@ Transform = Callable[[Tensor], Tensor]
 
 
 class FeatureSet:
-    """A set of captioned images whose `image` is the image's frozen features [F, h, w], float32."""
+    """A set of captioned images whose `image` is the image's frozen features [F, h, w], float32.
 
-    def __init__(self, dataset: CaptionDataset, features: np.ndarray):
-        self._dataset, self._features = dataset, features
+    An image that could not be read when its features were to be kept is asked of the set itself,
+    which raises as it always does.
+
+    Args:
+        dataset: the images.
+        path: the file of their features (see `FeatureCache`).
+
+    Attributes:
+        unreadable: the images that have no features, by index.
+    """
+
+    def __init__(self, dataset: CaptionDataset, path: Path):
+        self._dataset, self._path = dataset, path
+        self.unreadable = _unreadable(path)
 
     def __len__(self) -> int:
         return len(self._dataset)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the mapping out: each process makes its own, and sends no features to others."""
+        return {name: value for name, value in self.__dict__.items() if name != "_features"}
 
     def key(self, index: int) -> str:
         """Return the image's name."""
@@ -39,12 +58,25 @@ class FeatureSet:
         return self._dataset.captions(index)
 
     def image(self, index: int) -> Tensor:
-        """Return the image's features."""
+        """Return the image's features. Raises `DataError` if it was unreadable."""
+        if index in self.unreadable:
+            self._dataset.image(index)
+            raise DataError(
+                f"{self.key(index)} could not be read when the features in {self._path} were made, "
+                "and can be now: delete that file to have them made anew"
+            )
         return torch.from_numpy(self._features[index].astype(np.float32))
+
+    @cached_property
+    def _features(self) -> np.ndarray:
+        return np.load(self._path, mmap_mode="r")
 
 
 class FeatureCache:
     """Keeps the float16 features of whole data sets as .npy files that are mapped into memory.
+
+    A file has one array, [images, F, h, w], and behind it, where some images could not be read, a
+    second one of their indices; what stands in the first one for these is nothing.
 
     A file's name is a hash of everything that the features depend on: the backbone's weights and
     settings, the transform, and the images' names, file times and sizes. So a changed encoder,
@@ -85,16 +117,16 @@ class FeatureCache:
         self._sets: dict[int, FeatureSet] = {}
 
     def __call__(self, dataset: CaptionDataset) -> FeatureSet:
-        """Return the set with features for images, encoding it now if no file has them."""
-        if id(dataset) not in self._sets:
-            self._sets[id(dataset)] = FeatureSet(dataset, self._load(dataset))
-        return self._sets[id(dataset)]
+        """Return the set with features for images, encoding it now if no file has them.
 
-    def _load(self, dataset: CaptionDataset) -> np.ndarray:
-        path = self.folder / f"{self._fingerprint(dataset)}.npy"
-        if not path.is_file():
-            self._write(path, dataset)
-        return np.load(path, mmap_mode="r")
+        Raises `DataError` if none of its images can be read.
+        """
+        if id(dataset) not in self._sets:
+            path = self.folder / f"{self._fingerprint(dataset)}.npy"
+            if not path.is_file():
+                self._write(path, dataset)
+            self._sets[id(dataset)] = FeatureSet(dataset, path)
+        return self._sets[id(dataset)]
 
     def _fingerprint(self, dataset: CaptionDataset) -> str:
         parts = [self._weights, str(self.backbone.level), repr(self.transform)]
@@ -116,22 +148,62 @@ class FeatureCache:
 
     def _encode_all(self, path: Path, dataset: CaptionDataset) -> None:
         starts = range(0, len(dataset), self.batch_size)
-        features = None
+        features, faults = None, {}
         for start in track(starts, description=f"encoding {len(dataset)} images", transient=True):
-            stop = min(start + self.batch_size, len(dataset))
-            batch = self._encode([dataset.image(i) for i in range(start, stop)])
+            part = range(start, min(start + self.batch_size, len(dataset)))
+            images = _readable(dataset, part, faults)
+            if not images:
+                continue
+            batch = self._encode(list(images.values()))
             if features is None:
                 shape = (len(dataset), *batch.shape[1:])
                 features = np.lib.format.open_memmap(path, "w+", np.float16, shape)
-            features[start:stop] = batch
-        assert features is not None
+            features[list(images)] = batch
+        if features is None:
+            raise DataError(
+                f"no image of {len(dataset)} can be read, as the first one: {faults[0]}"
+            )
         features.flush()
+        if faults:
+            _append_unreadable(path, faults, len(dataset))
 
     @torch.inference_mode()
     def _encode(self, images: list[Tensor]) -> np.ndarray:
         batch = torch.stack([self.transform(image) for image in images])
         batch = batch.to(self.device, memory_format=torch.channels_last)
         return self.backbone.features(batch).half().cpu().numpy()
+
+
+def _readable(
+    dataset: CaptionDataset, part: Iterable[int], faults: dict[int, str]
+) -> dict[int, Tensor]:
+    """Return those images of a part of a set that can be read; note what is wrong with others."""
+    images = {}
+    for index in part:
+        try:
+            images[index] = dataset.image(index)
+        except DataError as error:
+            faults[index] = shown(str(error))  # not the error, which would keep the images
+    return images
+
+
+def _append_unreadable(path: Path, faults: dict[int, str], length: int) -> None:
+    """Write behind the features of images which of them have none."""
+    with path.open("ab") as file:
+        np.save(file, np.array(sorted(faults), np.int64), allow_pickle=False)
+    numbers = f"{len(faults)} of {length} images"
+    log.warning("%s cannot be read and have no features: %s", numbers, faults[min(faults)])
+
+
+def _unreadable(path: Path) -> frozenset[int]:
+    """Return which images have no features in a file."""
+    features = np.load(path, mmap_mode="r")
+    with path.open("rb") as file:
+        file.seek(features.offset + features.nbytes)
+        try:
+            return frozenset(np.load(file, allow_pickle=False).tolist())
+        except EOFError:  # the file ends with the features: all have them
+            return frozenset()
 
 
 def _hash_weights(backbone: TimmPatches) -> str:

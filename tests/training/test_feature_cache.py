@@ -1,4 +1,6 @@
 import os
+import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -6,11 +8,16 @@ import torch
 from PIL import Image
 
 from mmattn.backbones import TimmPatches
-from mmattn.data.labelled.example import Example
+from mmattn.data.dataset import Splits
+from mmattn.data.flickr import Photos
+from mmattn.data.label_module import LabelDataModule
+from mmattn.data.labelled.example import Example, HeadSpec
 from mmattn.data.labelled.groups import LabelledSet
+from mmattn.data.labelled.splits import LabelledSplits
 from mmattn.data.labelled.stores import FolderStore
+from mmattn.data.module import CaptionDataModule, LoaderOptions, TokenizerOptions
 from mmattn.data.transforms import ToNormalised
-from mmattn.errors import ConfigError
+from mmattn.errors import ConfigError, DataError
 from mmattn.patches import LinearPatches
 from mmattn.training.feature_cache import FeatureCache
 
@@ -19,10 +26,10 @@ TRANSFORM = ToNormalised([0.5, 0.5, 0.5], [0.5, 0.5, 0.5])
 
 
 class Pictures:
-    """Five random pictures; counts how often one is read."""
+    """Five random pictures; counts how often one is read. Those in `bad` cannot be."""
 
-    def __init__(self):
-        self.read = 0
+    def __init__(self, bad=()):
+        self.read, self.bad = 0, bad
 
     def __len__(self):
         return 5
@@ -35,6 +42,8 @@ class Pictures:
 
     def image(self, index):
         self.read += 1
+        if index in self.bad:
+            raise DataError(f"/pictures/{index}.jpg: truncated")
         generator = torch.Generator().manual_seed(index)
         return torch.randint(0, 256, (3, *SIZE), generator=generator, dtype=torch.uint8)
 
@@ -143,3 +152,142 @@ def test_an_interrupted_encoding_leaves_nothing(tmp_path, patches):
 def test_an_encoder_that_learns_is_refused(tmp_path, unfit):
     with pytest.raises(ConfigError, match="frozen"):
         cache(tmp_path, unfit)
+
+
+# ------------------------------------------------------------------ images that cannot be read
+
+
+@pytest.mark.fault("F13")
+@pytest.mark.parametrize("bad", [(1,), (0, 1), (2, 4)])
+def test_a_damaged_image_stays_the_error_that_it_is(tmp_path, patches, caplog, bad):
+    whole = cache(tmp_path / "whole", patches)(Pictures())
+    for warned in (True, False):  # as the file is made, and from it
+        caplog.clear()
+        features = cache(tmp_path / "features", patches)(Pictures(bad))
+        assert (f"{len(bad)} of 5 images cannot be read and" in caplog.text) == warned
+        assert features.unreadable == set(bad)
+        for i in range(5):
+            if i in bad:
+                with pytest.raises(DataError, match=rf"^/pictures/{i}\.jpg: truncated$"):
+                    features.image(i)
+            else:
+                torch.testing.assert_close(features.image(i), whole.image(i), rtol=2e-3, atol=2e-3)
+
+
+def test_files_of_earlier_versions_and_of_whole_sets_are_one_array(tmp_path, patches):
+    features = cache(tmp_path, patches)(Pictures())
+    (path,) = tmp_path.iterdir()
+    before = path.read_bytes()
+    np.save(path, np.load(path))
+    assert path.read_bytes() == before
+    assert features.unreadable == set()
+
+
+def test_an_image_that_was_mended_unseen_has_no_pixels_in_place_of_features(tmp_path, patches):
+    """Its stamp tells where it has one; these pictures have none."""
+    pictures = Pictures({3})
+    features = cache(tmp_path, patches)(pictures)
+    pictures.bad = ()
+    with pytest.raises(DataError, match=r"picture-3 could not be read .*\.npy .* delete that file"):
+        features.image(3)
+
+
+def test_a_set_without_a_good_image_is_refused(tmp_path, patches):
+    with pytest.raises(DataError, match=r"no image of 5 can be read.*/pictures/0\.jpg"):
+        cache(tmp_path, patches)(Pictures(range(5)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_features_are_sent_to_workers(tmp_path, patches):
+    features = cache(tmp_path, patches)(Pictures({2}))
+    kept = features.image(1)
+    sent = pickle.dumps(features)
+    assert len(sent) < 2_000
+    assert torch.equal(pickle.loads(sent).image(1), kept)
+
+
+class Source:
+    """Photos with captions, or labelled ones: to train on, and others for figures."""
+
+    def __init__(self, train, val, labels):
+        self.sets, self.labels = [self.made(each, labels) for each in (train, val)], labels
+
+    def made(self, folder, labels):
+        names = tuple(sorted(path.name for path in folder.iterdir()))
+        if not labels:
+            return Photos(folder, names, tuple((f"photo {name}",) for name in names))
+        examples = [Example(n, {"a": "xy"[i % 2]}, (n,), n) for i, n in enumerate(names)]
+        return LabelledSet(examples, FolderStore(folder))
+
+    def splits(self):
+        train, val = self.sets
+        if self.labels:
+            return LabelledSplits(train, val, {"": val}, {"a": HeadSpec("single")})
+        return Splits(train, val, {"": val})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    def make(name):
+        folder = tmp_path / name
+        folder.mkdir()
+        for i in range(6):
+            Image.new("RGB", SIZE, (40 * i, 0, 0)).save(folder / f"{i}.png")
+        return folder
+
+    return make
+
+
+def damage(path):
+    path.write_bytes(path.read_bytes()[:60])
+
+
+@pytest.fixture(params=["captions", "labels"])
+def make(request, folder, tmp_path, patches):
+    """Make a data module of either kind with features of frozen patches, and a run's folder."""
+    train, val = folder("train"), folder("val")
+
+    def build(**loader):
+        labels = request.param == "labels"
+        data = (LabelDataModule if labels else CaptionDataModule)(
+            *(Source(train, val, labels), SIZE, TRANSFORM, TRANSFORM),
+            TokenizerOptions(None, 300, 1),
+            LoaderOptions(2, 2, max_bad_fraction=0.2, **loader),
+            max_length=32,
+            seed=5,
+        )
+        data.trainer = SimpleNamespace(default_root_dir=tmp_path, global_rank=0, world_size=1)
+        data.read()
+        data.use_features(cache(tmp_path / "features", patches))
+        return data
+
+    build.train, build.val = train, val
+    return build
+
+
+@pytest.mark.fault("F13")
+@pytest.mark.parametrize("policy", ["replace", "skip", "raise"])
+def test_a_damaged_photo_does_with_features_what_it_does_without(make, policy, tmp_path):
+    damage(make.train / "4.png")
+    batches = iter(make(on_bad_sample=policy).train_dataloader())
+    if policy == "raise":
+        with pytest.raises(DataError, match=r"4\.png cannot be decoded"):
+            list(batches)
+        return
+    batches = list(batches)
+    keys = [key for batch in batches for key in batch.keys]
+    assert len(keys) == (6 if policy == "replace" else 5)
+    assert "4.png" not in keys
+    assert all(batch.cached and batch.images.shape[1] > 3 for batch in batches)
+    assert b"4.png," in (tmp_path / "bad_images.csv").read_bytes()
+
+
+@pytest.mark.fault("F13")
+def test_figures_stop_at_once_at_a_damaged_photo(make):
+    damage(make.val / "5.png")
+    data = make()
+    assert len(list(data.train_dataloader())) == 3
+    with pytest.raises(DataError, match=r"5\.png cannot be decoded"):
+        data.val_dataloader()
+    with pytest.raises(DataError, match=r"5\.png cannot be decoded"):
+        data.test_dataloader()
