@@ -102,9 +102,7 @@ class StatefulLoader:
             self._fixed["order"] = order.fingerprint
         self._resumed = False
         self.dataset = dataset
-        self.batch_sampler = _EpochKeys(
-            lambda epoch: rank_batches(batches(epoch), rank, world_size)
-        )
+        self.batch_sampler = _EpochKeys(batches, rank, world_size)
         self._loader = DataLoader(
             cast(Dataset[Any], CatchingReader(dataset) if num_workers else dataset),
             batch_sampler=self.batch_sampler,
@@ -189,14 +187,14 @@ def check_same_order(saved: Mapping[str, int], own: Mapping[str, int]) -> None:
 class _EpochKeys:
     """The position in the order, and the keys of the batches that follow it in its epoch."""
 
-    def __init__(self, order: Callable[[int], list[list[int]]]):
-        self._order = order
+    def __init__(self, order: Callable[[int], list[list[int]]], rank: int, world_size: int):
+        self._order, self._ranks = order, (rank, world_size)
         self.epoch = 0
         self.delivered = 0
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         epoch = self.epoch
-        for batch in self._order(epoch)[self.delivered :]:
+        for batch in rank_batches(self._order(epoch), *self._ranks)[self.delivered :]:
             yield [(epoch, index) for index in batch]
 
     @property

@@ -1,5 +1,6 @@
 """Training, validation and test sets as Lightning wants them, whatever they hold."""
 
+import copy
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
@@ -26,6 +27,12 @@ from mmattn.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
 Transform = Callable[[Tensor], Tensor]
+# What batches are not made of: processes that read are not sent it.
+AT_HOME = (
+    *("trainer", "source", "train_transform", "eval_transform"),
+    *("_splits", "_features_of", "_image_cache", "_train_loader", "_bad"),
+    *("_text_sizes", "_train_lengths"),
+)
 
 
 @runtime_checkable
@@ -73,6 +80,9 @@ class SplitDataModule(L.LightningDataModule, Generic[S]):
         image_cache_side: the longest that the shorter side of a cached image may be, in pixels;
             None is 8/7 of the longer side of `image_size`, 256 for 224.
 
+    Attributes:
+        cached: whether batches hold features instead of pixels.
+
     Raises:
         ConfigError: `image_cache_side` is below 1, or given without `image_cache`.
     """
@@ -104,6 +114,7 @@ class SplitDataModule(L.LightningDataModule, Generic[S]):
         )
         self._splits: S | None = None
         self._features_of: Callable[[Any], Any] | None = None
+        self.cached = False
         self._train_loader: StatefulLoader | None = None
         self._position: dict[str, int] | None = None
         self._text_sizes: Sizes | None = None
@@ -156,16 +167,11 @@ class SplitDataModule(L.LightningDataModule, Generic[S]):
                 "feature_cache keeps what is made of the images, so no decoded image is needed: "
                 "set data.image_cache=null, or feature_cache=null"
             )
-        self._features_of = features_of
+        self._features_of, self.cached = features_of, True
 
     def with_images(self, dataset: Any, images_of: Callable[[Any], Any]) -> Any:
         """Return a set with other images, made by `images_of` from the set of them."""
         return images_of(dataset)
-
-    @property
-    def cached(self) -> bool:
-        """Whether batches hold features."""
-        return self._features_of is not None
 
     def train_dataloader(self) -> StatefulLoader:
         """Return the shuffled, augmented training batches of this rank."""
@@ -371,7 +377,7 @@ class SplitDataModule(L.LightningDataModule, Generic[S]):
             reader,
             batch_size=batch_size,
             seed=self.seed,
-            collate_fn=self.collate,
+            collate_fn=self._in_workers().collate,
             shuffle=shuffle,
             drop_last=drop_last,
             rank=rank,
@@ -383,6 +389,13 @@ class SplitDataModule(L.LightningDataModule, Generic[S]):
             persistent_workers=self.loader.persistent_workers,
             timeout=self.loader.timeout,
         )
+
+    def _in_workers(self) -> "SplitDataModule[S]":
+        """Return a copy that makes the same batches, and that can be sent to any process."""
+        sent = copy.copy(self)
+        for name in AT_HOME:
+            setattr(sent, name, None)
+        return sent
 
     def is_repeat(self, dataset: Sized, batch_idx: int) -> bool:
         """Whether this rank's batch of an evaluation repeats what other ranks have of it."""

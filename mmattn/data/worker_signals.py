@@ -1,5 +1,6 @@
 """How the processes that read data behave when the whole run gets a signal."""
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -22,10 +23,12 @@ def leave_signals_to_parent(worker_id: int) -> None:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # Linux: only there a signal's sender is told
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+        parent = multiprocessing.parent_process()  # who starts it may be a server of its parent's
+        told_by = os.getppid() if parent is None else parent.pid
+        threading.Thread(target=_end_with_parent, args=(told_by,), daemon=True).start()
 
 
-def _end_with_parent(parent: int) -> None:
+def _end_with_parent(parent: int | None) -> None:
     """End when the parent says so, or long after a scheduler has: two words may come as one."""
     sender = signal.sigwaitinfo({signal.SIGTERM}).si_pid
     end = time.monotonic() + LONGEST
