@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmattn.data.captioned import Captioned, assemble, cleaned, hold_out, image_name
-from mmattn.data.captions import Problems, excerpt
+from mmattn.data.captions import excerpt
 from mmattn.data.dataset import Splits
 from mmattn.data.findings import nearest, some
 from mmattn.data.labelled.cells import CellError, read_images
@@ -15,7 +15,7 @@ from mmattn.data.labelled.json_values import type_name
 from mmattn.data.labelled.layout import absolute, check_layout
 from mmattn.data.labelled.split_files import SPLIT_NAMES, split_name, table_files
 from mmattn.data.labelled.tables import Row, Table, check_format, read_table
-from mmattn.data.problems import Gathered
+from mmattn.data.problems import Gathered, Problems
 from mmattn.errors import ConfigError, DataError
 
 COLUMNS = ("image", "caption", "split")

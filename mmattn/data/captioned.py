@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from mmattn.data.captions import Problems, clean_caption, excerpt
+from mmattn.data.captions import clean_caption, excerpt
 from mmattn.data.dataset import Splits
 from mmattn.data.findings import some
 from mmattn.data.flickr import Photos
 from mmattn.data.images import image_fault, inside, name_fault
 from mmattn.data.labelled.division import divide, held_out_note
 from mmattn.data.labelled.example import Example
-from mmattn.data.problems import Gathered
+from mmattn.data.problems import Gathered, Problems
 from mmattn.errors import DataError
 
 Image = TypeVar("Image")

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from mmattn.data.captioned import Captioned, assemble, cleaned, hold_out, image_name
-from mmattn.data.captions import Problems, excerpt
+from mmattn.data.captions import excerpt
 from mmattn.data.dataset import Splits
 from mmattn.data.findings import some
 from mmattn.data.labelled.division import check_shares
 from mmattn.data.labelled.json_values import fields_fault, read_json
 from mmattn.data.labelled.layout import absolute, check_layout
 from mmattn.data.labelled.split_files import files_by_split
-from mmattn.data.problems import Gathered
+from mmattn.data.problems import Gathered, Problems
 from mmattn.errors import ConfigError, DataError
 
 IMAGE_FIELDS = {"id": (int,), "file_name": (str,)}

@@ -13,11 +13,11 @@ from types import MappingProxyType
 
 from torch import Tensor
 
-from mmattn.data.captions import Problems, clean_caption, excerpt, read_lines
+from mmattn.data.captions import clean_caption, excerpt, read_lines
 from mmattn.data.dataset import Splits
 from mmattn.data.findings import identical_files, some
 from mmattn.data.images import check_images, inside, read_image
-from mmattn.data.problems import Gathered
+from mmattn.data.problems import Gathered, Problems
 from mmattn.errors import ConfigError, DataError
 
 TOKEN_FILE = "Flickr8k.token.txt"

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from mmattn.data.captioned import Captioned, assemble, cleaned
-from mmattn.data.captions import Problems
 from mmattn.data.dataset import Splits
 from mmattn.data.findings import nearest, some
 from mmattn.data.labelled.json_values import fields_fault, read_json
 from mmattn.data.labelled.layout import absolute, check_layout
-from mmattn.data.problems import Gathered
+from mmattn.data.problems import Gathered, Problems
 from mmattn.errors import ConfigError, DataError
 
 SPLITS = ("train", "restval", "val", "test")

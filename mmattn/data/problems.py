@@ -1,10 +1,47 @@
-"""What is wrong with a data set of several files, told at once and not one file after the other."""
+"""What is wrong with a data set, told at once: all lines of a file, and all files of a set."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from mmattn.errors import DataError
+
+
+class Problems:
+    """What is wrong with one text file, gathered line by line and told in one `DataError`.
+
+    The message shows the first ten, the error's `problems` are the first 10,000, so that a file of
+    another kind costs no memory; all are counted, and `unlisted` says how many are left.
+    """
+
+    shown, kept = 10, 10_000
+
+    def __init__(self, path: Path | str):
+        self.path = path
+        self.count = 0
+        self._first: list[str] = []
+
+    def add(self, line: int | str, what: str) -> None:
+        """Note that a line, counted from 1, or an entry such as "questions[17]" is wrong."""
+        self.note(f"{self.path}:{line}: {what}")
+
+    def note(self, problem: str) -> None:
+        """Note a problem that names its place itself."""
+        self.count += 1
+        if self.count <= self.kept:
+            self._first.append(problem)
+
+    def raise_if_any(self, remedy: str) -> None:
+        """Raise `DataError` with the count, the first problems and the remedy, if there are any."""
+        if not self.count:
+            return
+        head = f"{self.path} has {self.count:,} problem{'s' if self.count > 1 else ''}:"
+        more = self.count - self.shown
+        tail = [f"  and {more:,} more"] if more > 0 else []
+        lines = [f"  {line}" for line in self._first[: self.shown]]
+        unlisted = self.count - len(self._first)
+        raise DataError("\n".join([head, *lines, *tail, remedy]), self._first, unlisted)
 
 
 class PartlyReadError(DataError):

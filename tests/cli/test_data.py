@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mmattn.cli import data, data_config, pack
-from mmattn.data.captions import Problems
+from mmattn.data.problems import Problems
 from mmattn.errors import ConfigError
 
 

@@ -10,7 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mmattn.data import captions
-from mmattn.data.captions import Problems, clean_caption, excerpt, read_lines
+from mmattn.data.captions import clean_caption, excerpt, read_lines
+from mmattn.data.problems import Problems
 from mmattn.errors import ConfigError, DataError
 
 

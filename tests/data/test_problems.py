@@ -4,8 +4,7 @@ import pickle
 
 import pytest
 
-from mmattn.data.captions import Problems
-from mmattn.data.problems import Gathered, PartlyReadError, problems_of
+from mmattn.data.problems import Gathered, PartlyReadError, Problems, problems_of
 from mmattn.errors import DataError
 
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from mmattn.data.captions import Problems, clean_caption, excerpt, read_lines
+from mmattn.data.captions import clean_caption, excerpt, read_lines
 from mmattn.data.findings import nearest, some
 from mmattn.data.labelled.assemble import assemble
 from mmattn.data.labelled.division import check_shares
@@ -19,6 +19,7 @@ from mmattn.data.labelled.layout import absolute, check_layout
 from mmattn.data.labelled.splits import LabelledSplits
 from mmattn.data.labelled.stores import FolderStore
 from mmattn.data.labelled.validation import with_validation
+from mmattn.data.problems import Problems
 from mmattn.errors import DataError
 
 HEAD = "answer"

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mmattn.data.captions import Problems, excerpt, read_lines
+from mmattn.data.captions import excerpt, read_lines
 from mmattn.data.findings import nearest
+from mmattn.data.problems import Problems
 from mmattn.errors import DataError
 
 NAMES: Mapping[type, str] = {

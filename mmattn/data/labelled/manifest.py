@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmattn.data.captions import Problems, excerpt
+from mmattn.data.captions import excerpt
 from mmattn.data.findings import nearest
 from mmattn.data.labelled.assemble import assemble
 from mmattn.data.labelled.classes import check_labels, make_classes
@@ -17,7 +17,7 @@ from mmattn.data.labelled.split_files import SPLIT_NAMES, split_name, table_file
 from mmattn.data.labelled.splits import LabelledSplits
 from mmattn.data.labelled.stores import FolderStore
 from mmattn.data.labelled.tables import Row, check_format, read_table
-from mmattn.data.problems import Gathered
+from mmattn.data.problems import Gathered, Problems
 from mmattn.errors import DataError
 
 HOW_TO_GET = "Give the folder that holds the table as root; images are named relative to it."

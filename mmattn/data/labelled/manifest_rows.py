@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from mmattn.data.captions import Problems, excerpt
+from mmattn.data.captions import excerpt
 from mmattn.data.findings import nearest, some
 from mmattn.data.labelled.cells import (
     DEFAULT_SEPARATOR,
@@ -18,7 +18,7 @@ from mmattn.data.labelled.cells import (
 from mmattn.data.labelled.example import Example, Label
 from mmattn.data.labelled.manifest_columns import HeadColumn, InputColumns
 from mmattn.data.labelled.tables import Row, Table
-from mmattn.data.problems import Gathered
+from mmattn.data.problems import Gathered, Problems
 
 T = TypeVar("T")
 LIST_MARKS = "|;,"  # what people put between the labels of a cell

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mmattn.data.captions import Problems, clean_caption, excerpt, read_lines
+from mmattn.data.captions import clean_caption, excerpt, read_lines
 from mmattn.data.findings import nearest, some
 from mmattn.data.labelled.assemble import assemble
 from mmattn.data.labelled.division import check_shares, divide, held_out_note
@@ -19,6 +19,7 @@ from mmattn.data.labelled.example import Example, HeadSpec
 from mmattn.data.labelled.layout import absolute, check_layout
 from mmattn.data.labelled.splits import LabelledSplits
 from mmattn.data.labelled.stores import FolderStore
+from mmattn.data.problems import Problems
 from mmattn.errors import ConfigError, DataError
 
 LABEL_FILE = "labelResultAll.txt"

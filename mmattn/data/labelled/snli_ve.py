@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from mmattn.data.captions import Problems, clean_caption, excerpt
+from mmattn.data.captions import clean_caption, excerpt
 from mmattn.data.findings import nearest, some
 from mmattn.data.labelled.assemble import assemble
 from mmattn.data.labelled.example import Example, HeadSpec
@@ -17,6 +17,7 @@ from mmattn.data.labelled.json_values import fields_fault, read_jsonl
 from mmattn.data.labelled.layout import absolute, check_layout
 from mmattn.data.labelled.splits import LabelledSplits
 from mmattn.data.labelled.stores import FolderStore
+from mmattn.data.problems import Problems
 from mmattn.errors import DataError
 
 HEAD = "relation"

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmattn.data.captions import Problems, excerpt, read_lines
+from mmattn.data.captions import excerpt, read_lines
 from mmattn.data.labelled.json_values import read_jsonl
+from mmattn.data.problems import Problems
 from mmattn.errors import ConfigError
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from mmattn.data.captions import Problems, clean_caption
+from mmattn.data.captions import clean_caption
 from mmattn.data.findings import some
 from mmattn.data.labelled.assemble import assemble
 from mmattn.data.labelled.division import check_shares
@@ -21,6 +21,7 @@ from mmattn.data.labelled.splits import LabelledSplits
 from mmattn.data.labelled.stores import FolderStore
 from mmattn.data.labelled.validation import with_validation
 from mmattn.data.labelled.vqa_answers import answer_scores
+from mmattn.data.problems import Problems
 from mmattn.errors import DataError
 
 HEAD = "answer"

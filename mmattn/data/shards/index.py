@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from shlex import quote
 from typing import Any
 
-from mmattn.data.captions import Problems, excerpt, is_writable
+from mmattn.data.captions import excerpt, is_writable
 from mmattn.data.images import MAX_BYTES
 from mmattn.data.labelled.json_values import fields_fault
+from mmattn.data.problems import Problems
 from mmattn.data.shards.own_json import read_own
 from mmattn.data.shards.samples import ShardSample, sample_name, shard_samples
 from mmattn.data.shards.tar import Readable, tar_members

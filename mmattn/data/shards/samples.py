@@ -12,8 +12,9 @@ from itertools import groupby
 from pathlib import PurePosixPath
 from typing import Any
 
-from mmattn.data.captions import Problems, excerpt, is_writable
+from mmattn.data.captions import excerpt, is_writable
 from mmattn.data.folder import SUFFIXES
+from mmattn.data.problems import Problems
 from mmattn.data.shards.tar import Member, Readable
 from mmattn.errors import DataError
 

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from mmattn.data.captioned import check_one_split, cleaned, hold_out
-from mmattn.data.captions import Problems
 from mmattn.data.dataset import Splits
 from mmattn.data.findings import some
 from mmattn.data.labelled.division import check_shares
 from mmattn.data.labelled.split_files import files_by_split
-from mmattn.data.problems import Gathered
+from mmattn.data.problems import Gathered, Problems
 from mmattn.data.shards.index import ShardIndex, checksum, how_to_index, index_name, read_index
 from mmattn.data.shards.own_json import read_own
 from mmattn.data.shards.patterns import shard_names

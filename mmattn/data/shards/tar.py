@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from mmattn.data.captions import Problems, excerpt
+from mmattn.data.captions import excerpt
 from mmattn.data.images import name_fault
+from mmattn.data.problems import Problems
 
 BLOCK = 512
 MAX_MEMBERS = 500_000  # of one file; a million pictures belong into more than one shard

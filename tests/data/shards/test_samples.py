@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 
-from mmattn.data.captions import Problems
+from mmattn.data.problems import Problems
 from mmattn.data.shards.samples import shard_samples
 from mmattn.data.shards.tar import Member
 from mmattn.errors import DataError

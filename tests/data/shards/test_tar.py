@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmattn.data.captions import Problems
+from mmattn.data.problems import Problems
 from mmattn.data.shards import tar
 from mmattn.data.shards.tar import tar_members
 from mmattn.errors import DataError
