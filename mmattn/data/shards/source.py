@@ -1,6 +1,6 @@
 """Captioned images in shards, ours or WebDataset's, here or at a URL."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,7 @@ class Shards:
             for split, names in self._shards().items()
         }
         with gathered.step():
-            placed = {s: [(r.key, f"{r.shard}:{r.member}") for r in parts[s]] for s in parts}
+            placed = {split: _placed(samples) for split, samples in parts.items()}
             check_one_split(placed, self.storage.root)
         with gathered.step():
             if parts["train"]:
@@ -168,6 +168,11 @@ class Shards:
         except DataError as error:
             problems.note(f"{place}: {error}")
             return ()
+
+
+def _placed(samples: Sequence[PlacedSample]) -> Iterator[tuple[str, str]]:
+    """Yield (key, place) of each sample; lists of them would be large."""
+    return ((sample.key, f"{sample.shard}:{sample.member}") for sample in samples)
 
 
 def read_dataset(storage: Storage) -> dict[str, list[str]]:
