@@ -26,7 +26,7 @@ from torchvision.transforms.v2 import functional
 
 from mmattn.data.dataset import CaptionDataset
 from mmattn.data.file_lock import lock
-from mmattn.errors import ConfigError, DataError
+from mmattn.errors import ConfigError, DataError, ReadError
 
 log = logging.getLogger(__name__)
 FORMAT = 1  # of the files; a cache of another is made anew
@@ -177,6 +177,8 @@ class ImageCache:
         def decoded(index: int) -> np.ndarray:
             try:
                 image = dataset.image(index)
+            except ReadError:
+                raise
             except DataError:
                 return np.empty((0, 0, 3), np.uint8)
             if min(image.shape[1:]) > self.short_side:

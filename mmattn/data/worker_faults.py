@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import get_worker_info
 
-from mmattn.errors import ConfigError, DataError, UserError
+from mmattn.errors import ConfigError, DataError, ReadError, UserError
 
 SLOTS = 256  # workers that are told apart; more share
 # How torch's messages begin where a worker was killed or left, and where none answered in time.
@@ -62,7 +62,8 @@ class CatchingReader:
 
 def _plain(error: UserError) -> UserError:
     """Return the same mistake as an object that any process can be sent, whatever it carried."""
-    kind = next((kind for kind in (ConfigError, DataError) if isinstance(error, kind)), UserError)
+    kinds = (ConfigError, ReadError, DataError)
+    kind = next((kind for kind in kinds if isinstance(error, kind)), UserError)
     return kind(str(error))
 
 

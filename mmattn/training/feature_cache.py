@@ -17,7 +17,7 @@ from mmattn.backbones import TimmPatches
 from mmattn.data.bad_samples import shown
 from mmattn.data.dataset import CaptionDataset
 from mmattn.data.image_cache import Stamp, fingerprint, stamp
-from mmattn.errors import ConfigError, DataError
+from mmattn.errors import ConfigError, DataError, ReadError
 from mmattn.patches import PatchEmbedding
 
 log = logging.getLogger(__name__)
@@ -182,6 +182,8 @@ def _readable(
     for index in part:
         try:
             images[index] = dataset.image(index)
+        except ReadError:
+            raise
         except DataError as error:
             faults[index] = shown(str(error))  # not the error, which would keep the images
     return images

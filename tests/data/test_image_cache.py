@@ -23,7 +23,7 @@ from mmattn.data.labelled.splits import LabelledSplits
 from mmattn.data.labelled.stores import FolderStore
 from mmattn.data.module import CaptionDataModule, LoaderOptions, TokenizerOptions
 from mmattn.data.transforms import ToNormalised
-from mmattn.errors import ConfigError, DataError
+from mmattn.errors import ConfigError, DataError, ReadError
 
 SIZES = [(20, 30), (31, 20), (20, 20), (64, 48), (50, 120), (24, 24), (33, 21), (20, 90), (40, 41)]
 NAMES = tuple(f"{i}.png" for i in range(len(SIZES)))
@@ -92,6 +92,17 @@ def test_a_damaged_image_stays_the_error_that_it_is(folder, cache):
     for _ in range(2):  # as the cache is made, and from it
         with pytest.raises(DataError, match=r"5\.png cannot be decoded"):
             cache(photos(folder)).image(5)
+
+
+class Failing(Photos):
+    def image(self, index):
+        raise ReadError("/photos/0.png: Input/output error")
+
+
+def test_storage_that_fails_while_a_cache_is_made_leaves_no_hole_in_it(folder, cache):
+    with pytest.raises(ReadError, match="Input/output error"):
+        cache(photos(folder, Failing))
+    assert cache(photos(folder)).image(0).shape[0] == 3
 
 
 def test_each_image_is_decoded_once(folder, cache):

@@ -9,7 +9,7 @@ import torch
 from mmattn.data.augment import SampleReader
 from mmattn.data.loader import StatefulLoader
 from mmattn.data.worker_faults import told_of
-from mmattn.errors import ConfigError, DataError, UserError
+from mmattn.errors import ConfigError, DataError, ReadError, UserError
 
 pytestmark = pytest.mark.fault("F12")
 CULPRIT = 5
@@ -84,6 +84,7 @@ class RichError(DataError):
         (RichError("a.csv", 3), DataError),
         (ConfigError("b"), ConfigError),
         (UserError("c"), UserError),
+        (ReadError("d"), ReadError),
     ],
 )
 def test_a_mistake_in_the_input_is_its_message_alone(error, kind):
