@@ -14,6 +14,8 @@ from torch import Tensor, distributed, nn
 from torch.optim import Optimizer
 
 from mmattn.errors import ConfigError, TrainingError
+from mmattn.training.processes.strategies import FSDP
+from mmattn.training.processes.whole_tensor import whole_tensor
 from mmattn.training.rollback import last_checkpoint, roll_back
 from mmattn.training.running_statistics import RunningStatistics
 
@@ -46,7 +48,7 @@ class FiniteSteps(L.Callback):
     Weights, the optimiser's moments and running statistics of normalisation stay as they were, and
     the learning-rate schedule goes on. A loss that is not finite makes its rank's gradients so, and
     DDP adds up gradients, so all ranks find the same without exchanging anything; other strategies
-    exchange one number a step.
+    exchange one number a step, FSDP the norm of the gradients of which each rank has a part.
 
     The GPU decides by itself where the optimiser is fused, and the CPU hears of it one step later,
     so it does not have to wait. With `trainer.precision=16-mixed` the gradient scaler leaves steps
@@ -105,7 +107,7 @@ class FiniteSteps(L.Callback):
         if isinstance(plugin, MixedPrecision) and plugin.scaler is not None:
             return
         bad = not_finite(optimizer)
-        if trainer.world_size > 1 and not isinstance(trainer.strategy, DDPStrategy):
+        if trainer.world_size > 1 and not isinstance(trainer.strategy, DDPStrategy | FSDP):
             distributed.all_reduce(bad_number := bad.float(), distributed.ReduceOp.MAX)
             bad = bad_number > 0
         self._statistics.give_back(bad)
@@ -184,20 +186,28 @@ class FiniteSteps(L.Callback):
 
 
 def not_finite(optimizer: Optimizer) -> Bool[Tensor, ""]:
-    """Whether any gradient is not finite, or all together are too large to be squared."""
+    """Whether any gradient is not finite, or all together are too large to be squared.
+
+    Of divided gradients it is about all parts, and all ranks call it.
+    """
     parameters = (p for group in optimizer.param_groups for p in group["params"])
     gradients = [p.grad for p in parameters if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
-    return ~norm.isfinite()
+    return ~whole_tensor(norm).isfinite()
 
 
 def broken_weights(module: nn.Module) -> str | None:
-    """Return the name of the first parameter that is not finite; None where all are."""
+    """Return the name of the first parameter that is not finite; None where all are.
+
+    Of a divided module all ranks call it.
+    """
     parameters = dict(module.named_parameters())
     norm = torch.nn.utils.get_total_norm([p.detach() for p in parameters.values()])
-    if norm.isfinite():  # else one of them is not, or all together are too large to be squared
+    if whole_tensor(norm).isfinite():
         return None
-    return next((name for name, p in parameters.items() if not p.isfinite().all()), None)
+    # One of them is not, or all together are too large to be squared.
+    finite = ((name, whole_tensor(p.detach()).isfinite().all()) for name, p in parameters.items())
+    return next((name for name, is_so in finite if not is_so), None)
 
 
 def on_its_way(window: Window, bad: Bool[Tensor, ""]) -> Pending:
