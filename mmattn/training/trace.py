@@ -3,7 +3,7 @@
 import json
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 
@@ -11,6 +11,8 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
+
+from mmattn.training.processes.whole_tensor import whole_tensor
 
 END = "end.pt"
 
@@ -33,6 +35,11 @@ class Trace(Checkpoint):
         self._step = 0
         self._weights: dict[str, Tensor] = {}
         self._before: dict[str, Tensor] = {}
+        self._names: dict[int, str] = {}
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Note the names of what the optimiser learns: the model at the end may be another one."""
+        self._names = {id(of): name for name, of in pl_module.named_parameters()}
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Note where the run begins, or goes on."""
@@ -68,9 +75,9 @@ class Trace(Checkpoint):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write what the run ends with."""
+        end = {**weights_of(pl_module), **optimizer_of(trainer, self._names)}
         if trainer.is_global_zero:
             self.folder.mkdir(parents=True, exist_ok=True)
-            end = {**weights_of(pl_module), **optimizer_of(trainer, pl_module)}
             learned = [name for name, of in pl_module.named_parameters() if of.requires_grad]
             steps = {
                 name: {key: of[key] for key in learned if key in of}
@@ -84,7 +91,7 @@ class Trace(Checkpoint):
             for name, value in trainer.callback_metrics.items()
             if name.startswith("train/")
         }
-        tensors = {**self._weights, **optimizer_of(trainer, pl_module)}
+        tensors = {**self._weights, **optimizer_of(trainer, self._names)}
         found = losses | {name: digest(tensor) for name, tensor in tensors.items()}
         path = self.folder / f"steps-{trainer.global_rank}.jsonl"
         with path.open("a", encoding="utf-8") as file:
@@ -97,20 +104,27 @@ def checkpoint_path(folder: Path, step: int) -> Path:
 
 
 def weights_of(module: L.LightningModule) -> dict[str, Tensor]:
-    """Return copies of a module's weights and buffers, in memory of the CPU."""
-    return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
+    """Return copies of a module's weights and buffers, whole ones; all ranks call it."""
+    return {name: copied(value) for name, value in module.state_dict().items()}
 
 
-def optimizer_of(trainer: L.Trainer, module: L.LightningModule) -> dict[str, Tensor]:
-    """Return copies of the optimisers' state, named by the weights that it is of."""
-    names = {id(parameter): name for name, parameter in module.named_parameters()}
+def optimizer_of(trainer: L.Trainer, names: Mapping[int, str]) -> dict[str, Tensor]:
+    """Return copies of the optimisers' state, named by the weights that it is of.
+
+    All ranks call it. `names` are those of the weights, by their `id`.
+    """
     return {
-        f"optimizer {key} of {names.get(id(parameter), '?')}": torch.as_tensor(value).cpu().clone()
+        f"optimizer {key} of {names.get(id(parameter), '?')}": copied(torch.as_tensor(value))
         for optimizer in trainer.optimizers
         for parameter, state in optimizer.state.items()
         for key, value in state.items()
         if isinstance(value, Tensor | int | float)
     }
+
+
+def copied(tensor: Tensor) -> Tensor:
+    """Return a copy of a tensor, all of it, in memory of the CPU."""
+    return whole_tensor(tensor.detach()).cpu().clone()
 
 
 def digest(tensor: Tensor) -> str:
