@@ -80,6 +80,7 @@ class FSDP(ModelParallelStrategy):
     """
 
     _divided: Divided | None = None
+    _trained: Divided | None = None  # after training: whose parts the optimiser knows
 
     def __init__(self, timeout: int | float, *, process_group_backend: str | None = None):
         super().__init__(
@@ -114,11 +115,17 @@ class FSDP(ModelParallelStrategy):
     def _divide_model(self, task: L.LightningModule) -> None:
         if task.trainer.state.fn == TrainerFn.FITTING and self._divided is None:
             self._divided = Divided(task, self.device_mesh["data_parallel"])
+            self._trained = None
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         """Do the task's training step as what FSDP knows as the model's forward pass."""
         assert self._divided is not None
         return step(self._divided.parts, partial(super().training_step, **kwargs), *args)
+
+    @property
+    def restore_checkpoint_after_setup(self) -> bool:
+        """Whether a checkpoint is taken up late: no, as callbacks look at it in `on_fit_start`."""
+        return False
 
     @property
     def lightning_restore_optimizer(self) -> bool:
@@ -131,18 +138,19 @@ class FSDP(ModelParallelStrategy):
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """Return the whole weights on rank 0, as one process would have them."""
-        with self._parts():
+        with in_place(self._divided):
             return super().lightning_module_state_dict()
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
         """Give each rank its part of a checkpoint's weights."""
         assert self.model is not None
+        self.model_to_device()  # where the parts are already
         set_weights(self.model, checkpoint["state_dict"], strict=strict)
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         """Return the whole state of an optimiser on rank 0, as one process would have it."""
         assert self.model is not None
-        with self._parts():
+        with in_place(self._divided or self._trained):
             return optimizer_state(self.model, getattr(optimizer, "optimizer", optimizer))
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
@@ -150,9 +158,6 @@ class FSDP(ModelParallelStrategy):
         assert self.model is not None
         for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
             set_optimizer_state(self.model, optimizer, state)
-
-    def _parts(self) -> AbstractContextManager[None]:
-        return nullcontext() if self._divided is None else self._divided.in_place()
 
     def whole(self) -> AbstractContextManager[None]:
         """Let every rank have the whole weights in a block, which all ranks enter."""
@@ -182,7 +187,13 @@ class FSDP(ModelParallelStrategy):
     def _make_whole(self) -> None:
         if self._divided is not None:
             self._divided.gather()
-            self._divided = None
+            # What is left to do after training may save the optimiser's state.
+            self._divided, self._trained = None, self._divided
+
+
+def in_place(divided: Divided | None) -> AbstractContextManager[None]:
+    """Let the parts be the task's model in a block, where there are any."""
+    return nullcontext() if divided is None else divided.in_place()
 
 
 def whole_model(trainer: Any) -> AbstractContextManager[None]:
