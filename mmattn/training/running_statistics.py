@@ -16,12 +16,7 @@ class RunningStatistics:
     """
 
     def __init__(self, modules: Iterable[nn.Module]):
-        self.buffers: list[Tensor] = []
-        for module in modules:
-            if isinstance(module, _NormBase):
-                self.buffers += [
-                    buffer for buffer in module.buffers() if buffer.is_floating_point()
-                ]
+        self.buffers = statistics_of(modules)
         self._kept = [buffer.clone() for buffer in self.buffers]
 
     @torch.no_grad()
@@ -35,3 +30,9 @@ class RunningStatistics:
         """Make them what they were where `bad` is true; nobody waits for a GPU to tell."""
         for kept, buffer in zip(self._kept, self.buffers, strict=True):
             buffer.copy_(torch.where(bad, kept, buffer))
+
+
+def statistics_of(modules: Iterable[nn.Module]) -> list[Tensor]:
+    """Return the running means and variances of those modules that have any, themselves."""
+    norms = [module for module in modules if isinstance(module, _NormBase)]
+    return [each for norm in norms for each in norm.buffers() if each.is_floating_point()]
