@@ -55,7 +55,8 @@ class Preemption(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """From here on a signal is seen to at the next step."""
-        self._agreement = StopAgreement(self.request, trainer.world_size)
+        timeout = getattr(trainer.strategy, "_timeout", None)  # of those with several ranks
+        self._agreement = StopAgreement(self.request, trainer.world_size, timeout)
         self.request.deferred = True
         if trainer.world_size == 1:
             self.request.check()

@@ -33,9 +33,10 @@ class StopAgreement:
     Args:
         request: what this rank was asked.
         world_size: number of ranks; with one there is nobody to ask.
+        timeout: how long to wait for a rank that does not answer; torch's half an hour if None.
     """
 
-    def __init__(self, request: StopRequest, world_size: int):
+    def __init__(self, request: StopRequest, world_size: int, timeout: timedelta | None = None):
         self.request = request
         self.alone = world_size == 1
         self.agreed = False
@@ -47,7 +48,8 @@ class StopAgreement:
         self._word = f"stop-{next(MADE)}"  # one that no training before this one has left
         self._store = None
         if not self.alone:
-            self._group: Any = distributed.new_group(backend="gloo")  # typed as perhaps a number
+            # Typed as perhaps a number.
+            self._group: Any = distributed.new_group(backend="gloo", timeout=timeout)
             self._store = run_store()
 
     @property
