@@ -18,7 +18,12 @@ SMALL = [
     *("model.vision.patches.channels_out=[4,4]", "model.text.dim=16", "model.text.depth=1"),
     *("model.text.context_dim=16", "trainer.max_epochs=3", "trainer.check_val_every_n_epoch=1"),
     *("trainer.limit_train_batches=2", "trainer.limit_val_batches=1", "print_config=false"),
-    *("callbacks=checkpoint", "logger=none", "trainer.enable_progress_bar=false", "test=false"),
+    *(
+        "callbacks=[checkpoint,preemption]",
+        "logger=none",
+        "trainer.enable_progress_bar=false",
+        "test=false",
+    ),
 ]
 FAULTS = """
 import os
@@ -30,7 +35,7 @@ import lightning as L
 
 
 class Fault(L.Callback):
-    '''In the second epoch each rank says who it is, and rank 1 fails.'''
+    '''In the second epoch each rank says who it is, and rank 1 fails; or in its validation.'''
 
     def __init__(self, kind, folder):
         self.kind, self.folder = kind, Path(folder)
@@ -46,12 +51,18 @@ class Fault(L.Callback):
             raise RuntimeError("broken inside")
         if self.kind == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(3600)
+        if self.kind == "hang":
+            time.sleep(3600)
+
+    def on_validation_batch_start(self, trainer, pl_module, *args):
+        if self.kind == "validate" and trainer.current_epoch and trainer.global_rank:
+            time.sleep(3600)
 """
 SAID = {
     "raise": ["the run failed on rank 1", "RuntimeError: broken inside", "RankError: rank 1"],
     "kill": ["was ended by SIGKILL"],
     "hang": ["rank 1 did not end by itself and was killed"],
+    "validate": ["rank 1 did not end by itself and was killed"],
 }
 
 
@@ -59,7 +70,7 @@ SAID = {
 @pytest.mark.fault("F10")
 @pytest.mark.fault("F11")
 def test_whatever_a_rank_dies_of_all_end_and_it_is_named(tmp_path):
-    """Three runs of two ranks, one after another; their port is taken by somebody else."""
+    """Four runs of two ranks, one after another; their port is taken by somebody else."""
     (tmp_path / "faults.py").write_text(FAULTS)
     fault = ["+callbacks.fault._target_=faults.Fault", f"+callbacks.fault.folder={tmp_path}"]
     sweep = ["-m", "allow_targets=[faults]", *fault, f"+callbacks.fault.kind={','.join(SAID)}"]
