@@ -25,7 +25,7 @@ class Preemption(L.Callback):
 
     `StopRequest` says which signals; with several ranks any of them may get one, and all stop at
     the same step. A validation is given up, and done again as a whole by the run that goes on.
-    Stands first among the callbacks: what others draw of a validation given up would be wrong.
+    Stands before all callbacks that measure or draw, as they would half a validation.
 
     Args:
         dirpath: the folder of checkpoints, where `last.ckpt` is written.

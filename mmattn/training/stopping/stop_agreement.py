@@ -57,15 +57,14 @@ class StopAgreement:
         """Whether all ranks know that they are to stop."""
         return self.request.signal is not None if self.alone else self.agreed
 
-    def after_step(self) -> bool:
-        """Return whether all ranks stop here; every rank calls it after each optimiser step."""
+    def after_step(self) -> None:
+        """Hear the last answer and put the next question; all ranks call it after each step."""
         if self.alone:
-            return self.known
+            return
         self._steps += 1
         self._answer()
         if self._steps >= self._due and not self.agreed:
             self._ask()
-        return self.agreed
 
     def at_once(self) -> bool:
         """Ask, wait for the answer and return it; every rank calls it at the same place."""
