@@ -22,6 +22,7 @@ from mmattn.cli.streams import print_anything
 from mmattn.cli.suggest import explain
 from mmattn.errors import UserError, one_line
 from mmattn.training.processes.orphans import end_with_launcher
+from mmattn.training.stopping.requeue import requeued_at_end
 from mmattn.training.stopping.stop_request import REQUEST, Stopped
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ def train(config: DictConfig) -> float | None:
     """Run one job: a run, or one point of a sweep, which goes on after a point that failed."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        with run_lock(folder):
+        with requeued_at_end(REQUEST), run_lock(folder):
             return job(config, folder)
     except Exception as error:
         if REQUEST.signal is not None:  # it ends a sweep as a whole, whatever it made fail

@@ -125,7 +125,8 @@ def test_ctrl_c_while_workers_read_and_a_requeue_after_going_on(start, tmp_path)
     assert step >= 3
 
     scontrol = tmp_path / "scontrol"
-    scontrol.write_text(f"#!/bin/sh\necho $* > {tmp_path}/asked\n")
+    lock = tmp_path / "here" / "run" / ".lock"
+    scontrol.write_text(f"#!/bin/sh\n(echo $*; cat {lock}) > {tmp_path}/asked\n")
     scontrol.chmod(0o755)
     inherited = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "123"}
     options = (here(tmp_path), "ckpt_path=auto", "callbacks.preemption.requeue=true")
@@ -133,7 +134,7 @@ def test_ctrl_c_while_workers_read_and_a_requeue_after_going_on(start, tmp_path)
     second.until_rows(first.rows() + 3)
     code, said = second.signal(signal.SIGUSR1).end()
     assert code == 138, said
-    assert (tmp_path / "asked").read_text() == "requeue 123\n"
+    assert (tmp_path / "asked").read_text() == "requeue 123\n"  # and nobody has the lock
     assert read_checkpoint(path)["global_step"] > step
 
 

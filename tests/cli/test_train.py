@@ -164,6 +164,28 @@ def test_a_failure_of_the_program_is_no_mistake_and_is_in_the_log(command, monke
         assert "broken inside" in text
 
 
+@pytest.mark.fault("F8")
+def test_slurm_is_asked_to_requeue_when_the_folder_is_free_again(command, monkeypatch, tmp_path):
+    locks = []
+
+    def lock():
+        (path,) = tmp_path.glob("logs/caption/runs/*/.lock")
+        locks.append(path.read_text())
+
+    def job(config, folder):
+        lock()
+        train.REQUEST.requeues = True
+        raise train.Stopped(10)
+
+    monkeypatch.setattr(train, "job", job)
+    monkeypatch.setattr("mmattn.training.stopping.requeue.requeue", lock)
+    code, *_ = command()
+    assert code == 138
+    held, free = locks
+    assert f'"pid": {os.getpid()}' in held
+    assert free == ""
+
+
 def test_a_sweep_goes_on_after_a_point_that_is_wrong(command, monkeypatch):
     seen = []
 

@@ -13,7 +13,6 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from mmattn.training.checkpoints.callback import Checkpoints
 from mmattn.training.checkpoints.moments import is_trial
 from mmattn.training.checkpoints.resume_point import begin_validation_again, pass_over_validation
-from mmattn.training.stopping.requeue import requeue
 from mmattn.training.stopping.stop_agreement import StopAgreement
 from mmattn.training.stopping.stop_request import REQUEST, Stopped, StopRequest
 
@@ -29,7 +28,8 @@ class Preemption(L.Callback):
 
     Args:
         dirpath: the folder of checkpoints, where `last.ckpt` is written.
-        requeue: after SIGUSR1 in a SLURM job, put the job back into the queue.
+        requeue: after SIGUSR1 in a SLURM job, have the job put back into the queue when all that
+            is to be ended has ended (`requeued_at_end`).
         request: what this process was asked; None for the process's own.
     """
 
@@ -143,8 +143,8 @@ class Preemption(L.Callback):
                     f": ckpt_path=auto in this run directory goes on from {path}" if path else "",
                 ),
             )
-            if self.requeue and self._signal() == getattr(signal, "SIGUSR1", None):
-                requeue()
+            warned = self._signal() == getattr(signal, "SIGUSR1", None)
+            self.request.requeues = self.requeue and warned
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]

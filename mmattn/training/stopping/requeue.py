@@ -4,10 +4,28 @@ import logging
 import os
 import re
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mmattn.training.stopping.stop_request import StopRequest
 
 log = logging.getLogger(__name__)
 JOB = re.compile(r"\d+(_\d+)?")
 PATIENCE = 60  # seconds for scontrol to answer
+
+
+@contextmanager
+def requeued_at_end(request: StopRequest) -> Iterator[None]:
+    """Put the job back into the queue when this block has ended, where a run in it wants that.
+
+    SLURM then ends the job at once: loggers must have sent what they have, and locks be free.
+    """
+    try:
+        yield
+    finally:
+        if request.requeues:
+            request.requeues = False
+            requeue()
 
 
 def slurm_job() -> str | None:

@@ -43,11 +43,12 @@ class StopRequest:
     Attributes:
         signal: the first signal's number; None while there was none.
         deferred: whether a signal is only remembered, because training will see to it.
+        requeues: whether the run that the signal ended wants its job to be started anew.
     """
 
     def __init__(self):
         self.signal: int | None = None
-        self.deferred = False
+        self.deferred = self.requeues = False
         self._pid = 0
         self._before: dict[int, Any] = {}
         self._first = 0.0
@@ -57,7 +58,7 @@ class StopRequest:
         if self._pid == os.getpid() or threading.current_thread() is not threading.main_thread():
             return
         self._pid = os.getpid()
-        self.signal, self.deferred = None, False
+        self.signal, self.deferred, self.requeues = None, False, False
         self._before = {number: signal.signal(number, self._received) for number in SIGNALS}
         self._watch()
 

@@ -57,12 +57,13 @@ class Signals(L.Callback):
 def run(make_data, make_task, make_trainer, tmp_path):
     """Train two epochs of six batches, until a signal; return what came of it."""
 
-    def train(folder, *callbacks, ckpt_path=None, kind=Checkpoints, **options):
+    def train(folder, *callbacks, ckpt_path=None, kind=Checkpoints, requeue=False, **options):
         data, curves, request = make_data(), Curves(), StopRequest()
         task = make_task(data, dropout=0.1)
         folder = tmp_path / folder
         keep = kind(folder, save_last=True, save_top_k=1, monitor="val/loss")
-        own = [ResumePoint(), Preemption(str(folder), request=request), StepSeed(0), *callbacks]
+        preemption = Preemption(str(folder), requeue=requeue, request=request)
+        own = [ResumePoint(), preemption, StepSeed(0), *callbacks]
         settings = {"max_epochs": 2, "enable_checkpointing": True, "logger": curves} | options
         trainer = make_trainer(*own, EMAWeightAveraging(decay=0.5), keep, **settings)
         code = None
@@ -167,16 +168,21 @@ def test_it_stops_only_where_no_gradients_are_being_accumulated(run, whole, batc
 
 
 @pytest.mark.fault("F8")
-@pytest.mark.parametrize("number", ["SIGINT", "SIGUSR1"])
-def test_the_exit_code_is_that_of_the_signal(run, number, monkeypatch, caplog):
-    calls = []
-    monkeypatch.setattr("mmattn.training.stopping.preemption.requeue", lambda: calls.append(1))
+@pytest.mark.parametrize(
+    ("number", "requeue", "wanted"),
+    [("SIGINT", True, False), ("SIGUSR1", False, False), ("SIGUSR1", True, True)],
+)
+def test_the_exit_code_is_that_of_the_signal(run, number, requeue, wanted, monkeypatch, caplog):
+    monkeypatch.setenv("PATH", "")  # nobody asks SLURM before all has ended
     stop = Signals("on_train_batch_end", 1, getattr(signal, number))
-    code, *_ = run("cut", stop, limit_train_batches=2, limit_val_batches=0)
+    options = {"limit_train_batches": 2, "limit_val_batches": 0, "requeue": requeue}
+    code, trainer, *_ = run("cut", stop, **options)
+    (preemption,) = (each for each in trainer.callbacks if isinstance(each, Preemption))
+    assert preemption.request.requeues == wanted
+    assert "requeued" not in caplog.text
     assert code == 128 + getattr(signal, number)
     said = {"SIGINT": "Ctrl-C"}.get(number, number)
     assert f"stopped by {said} after step 1: ckpt_path=auto" in caplog.text
-    assert not calls  # only where it is switched on
 
 
 @pytest.mark.fault("F8")

@@ -1,8 +1,10 @@
 import sys
+from contextlib import contextmanager, suppress
 
 import pytest
 
 from mmattn.training.stopping import requeue
+from mmattn.training.stopping.stop_request import StopRequest
 
 pytestmark = pytest.mark.fault("F8")
 
@@ -45,6 +47,27 @@ def test_nothing_is_asked_for_what_is_no_job(scontrol, monkeypatch, job, caplog)
     assert not requeue.requeue()
     assert not asked.exists()
     assert "this is no SLURM job" in caplog.text
+
+
+def test_the_job_is_requeued_when_all_has_ended_and_only_where_that_is_wanted(monkeypatch):
+    did, request = [], StopRequest()
+    monkeypatch.setattr(requeue, "requeue", lambda: did.append("scontrol"))
+    with requeue.requeued_at_end(request):
+        pass
+    assert did == []
+    request.requeues = True
+    for _ in range(2):  # it is wanted once
+        with suppress(SystemExit), requeue.requeued_at_end(request), ended_at_last(did):
+            raise SystemExit(138)
+    assert did == ["loggers ended", "scontrol", "loggers ended"]
+
+
+@contextmanager
+def ended_at_last(did):
+    try:
+        yield
+    finally:
+        did.append("loggers ended")
 
 
 def test_what_slurm_answers_is_in_the_log(scontrol, monkeypatch, caplog):
