@@ -51,7 +51,8 @@ class FiniteSteps(L.Callback):
     exchange one number a step, FSDP the norm of the gradients of which each rank has a part.
 
     The GPU decides by itself where the optimiser is fused, and the CPU hears of it one step later,
-    so it does not have to wait. With `trainer.precision=16-mixed` the gradient scaler leaves steps
+    so it does not have to wait; not so with "rollback", where that step would be computed with the
+    weights from before. With `trainer.precision=16-mixed` the gradient scaler leaves steps
     out already, as a matter of course, and this callback does nothing.
 
     Args:
@@ -112,7 +113,7 @@ class FiniteSteps(L.Callback):
             bad = bad_number > 0
         self._statistics.give_back(bad)
         self._settle()
-        if bad.is_cuda and getattr(optimizer, "_step_supports_amp_scaling", False):
+        if self.policy != "rollback" and decides_itself(optimizer, bad):
             # A fused optimiser's own way to leave a step out, made for gradient scalers.
             setattr(optimizer, "found_inf", bad.float())  # noqa: B010
             self._pending = on_its_way(window, bad)
@@ -183,6 +184,11 @@ class FiniteSteps(L.Callback):
             )
             back = "" if path is None else f"; weights and optimiser are those of {path} again"
             log.warning("%s. The step is left out (%s)%s", what, allowed, back)
+
+
+def decides_itself(optimizer: Optimizer, bad: Bool[Tensor, ""]) -> bool:
+    """Whether an optimiser leaves a step out where a flag of the GPU says so, unheard by a CPU."""
+    return bad.is_cuda and getattr(optimizer, "_step_supports_amp_scaling", False)
 
 
 def not_finite(optimizer: Optimizer) -> Bool[Tensor, ""]:

@@ -2,6 +2,7 @@
 
 import re
 from functools import partial
+from unittest.mock import Mock
 
 import lightning as L
 import pytest
@@ -11,8 +12,9 @@ from torch import nn
 
 from mmattn.errors import ConfigError, TrainingError
 from mmattn.training import finite_steps
+from mmattn.training.checkpoints.callback import Checkpoints
 from mmattn.training.checkpoints.finding import read_checkpoint
-from mmattn.training.finite_steps import FiniteSteps
+from mmattn.training.finite_steps import FiniteSteps, Pending
 from mmattn.training.rollback import last_checkpoint
 from mmattn.training.running_statistics import RunningStatistics
 
@@ -172,6 +174,37 @@ def test_rolling_back_goes_on_from_the_last_checkpoint_with_the_next_batches(tra
         after[1][0],
     )
     assert weights(trainer).isfinite().all()
+
+
+def one_step_late(monkeypatch):
+    """Let an optimiser of the CPU do what one of a GPU does: its own way, heard of a step later."""
+    arrived = Mock(spec=torch.cuda.Event)
+    monkeypatch.setattr(finite_steps, "decides_itself", lambda optimizer, bad: True)
+    monkeypatch.setattr(
+        finite_steps, "on_its_way", lambda window, bad: Pending(window, bad.clone(), arrived)
+    )
+
+
+@pytest.mark.parametrize("policy", ["skip", "rollback"])
+def test_an_optimiser_that_decides_itself_leads_to_the_same_weights(
+    train, tmp_path, monkeypatch, policy, caplog
+):
+    def run(folder):
+        keep = Checkpoints(tmp_path / folder, every_n_train_steps=2)
+        kept, finite, breaks = Kept(), FiniteSteps(policy), Breaks(3)
+        options = {"optimizer": OPTIMIZERS["fused AdamW"], "enable_checkpointing": True}
+        train(finite, breaks, kept, keep, **options)
+        assert finite.state_dict() == {"found": 1, "row": 0}
+        assert caplog.text.count("step 4 of epoch 0: the loss is not finite") == 1
+        caplog.clear()
+        return [each[0] for each in kept.after]
+
+    plain = run("plain")
+    one_step_late(monkeypatch)
+    late = run("late")
+    assert all(map(torch.equal, plain, late))
+    assert torch.equal(plain[3], plain[1] if policy == "rollback" else plain[2])
+    assert not torch.equal(plain[4], plain[3])
 
 
 def named(trainer):
