@@ -6,6 +6,8 @@ import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 
 from mmattn.errors import TrainingError
+from mmattn.training.checkpoints.callback import Checkpoints
+from mmattn.training.checkpoints.files import written
 
 
 def last_checkpoint(trainer: L.Trainer) -> Path | None:
@@ -13,16 +15,15 @@ def last_checkpoint(trainer: L.Trainer) -> Path | None:
 
     Every rank calls it, and gets what rank 0 found, once that is whole.
     """
-    wait = getattr(trainer.strategy.checkpoint_io, "wait", None)
-    if callable(wait):  # of one that writes in the background
-        wait()
-    paths = [Path(trainer.ckpt_path)] if trainer.ckpt_path else []
+    paths = [trainer.ckpt_path] if trainer.ckpt_path else []
     for callback in getattr(trainer, "callbacks"):  # noqa: B009 - Lightning does not declare it
-        if isinstance(callback, ModelCheckpoint):
-            paths += [Path(callback.last_model_path), Path(callback.best_model_path)]
-    found = [path for path in paths if path.is_file()]
-    newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
-    return trainer.strategy.broadcast(newest)
+        if isinstance(callback, Checkpoints):
+            callback.settle(trainer)  # also forgets one that could not be written
+            paths += callback.newest[-1:]
+        elif isinstance(callback, ModelCheckpoint):
+            paths += [callback.last_model_path, callback.best_model_path]
+    found = [path for path in map(Path, paths) if path.is_file()]
+    return trainer.strategy.broadcast(max(found, key=written, default=None))
 
 
 def roll_back(trainer: L.Trainer, path: Path) -> None:

@@ -1,6 +1,7 @@
 """Numbers that are not finite, put where they hurt: what is left out, when training stops."""
 
 import re
+import threading
 from functools import partial
 from unittest.mock import Mock
 
@@ -12,6 +13,7 @@ from torch import nn
 
 from mmattn.errors import ConfigError, TrainingError
 from mmattn.training import finite_steps
+from mmattn.training.checkpoints import io
 from mmattn.training.checkpoints.callback import Checkpoints
 from mmattn.training.checkpoints.finding import read_checkpoint
 from mmattn.training.finite_steps import FiniteSteps, Pending
@@ -205,6 +207,40 @@ def test_an_optimiser_that_decides_itself_leads_to_the_same_weights(
     assert all(map(torch.equal, plain, late))
     assert torch.equal(plain[3], plain[1] if policy == "rollback" else plain[2])
     assert not torch.equal(plain[4], plain[3])
+
+
+def test_rolling_back_is_to_the_newest_and_not_to_the_best(train, tmp_path):
+    # By the step, the first validation is the best for ever.
+    keep = Checkpoints(tmp_path, monitor="step", mode="min", save_last=False, keep_last=1)
+    kept = Kept()
+    options = {"enable_checkpointing": True, "val_check_interval": 2, "limit_val_batches": 1}
+    train(FiniteSteps("rollback"), Breaks(4), kept, keep, **options)
+    assert all(map(torch.equal, kept.after[4], kept.after[3]))
+    assert not torch.equal(kept.after[3][0], kept.after[1][0])
+
+
+def test_rolling_back_waits_for_what_is_being_written(train, tmp_path, monkeypatch):
+    waited, copy, write = threading.Event(), io.snapshot, io.write_checkpoint
+    wait = io.CheckpointFiles.wait
+
+    def copies(content, *, copied):
+        waited.clear()
+        return copy(content, copied=copied)
+
+    def writes(content, path):
+        assert waited.wait(60)  # a checkpoint is not there before somebody waits for it
+        write(content, path)
+
+    def waits(files):
+        waited.set()
+        wait(files)
+
+    keep, kept = Checkpoints(tmp_path, every_n_train_steps=2), Kept()
+    monkeypatch.setattr(io, "snapshot", copies)
+    monkeypatch.setattr(io, "write_checkpoint", writes)
+    monkeypatch.setattr(io.CheckpointFiles, "wait", waits)
+    train(FiniteSteps("rollback"), Breaks(4), kept, keep, enable_checkpointing=True)
+    assert all(map(torch.equal, kept.after[4], kept.after[3]))
 
 
 def named(trainer):
