@@ -17,6 +17,8 @@ from mmattn.training.checkpoints import io
 from mmattn.training.checkpoints.callback import Checkpoints
 from mmattn.training.checkpoints.finding import read_checkpoint
 from mmattn.training.finite_steps import FiniteSteps, Pending
+from mmattn.training.processes.strategies import DDP, FSDP
+from mmattn.training.processes.whole_tensor import whole_tensor
 from mmattn.training.rollback import last_checkpoint
 from mmattn.training.running_statistics import RunningStatistics
 
@@ -64,7 +66,8 @@ def train(make_data, make_task, make_trainer):
 
 
 def weights(trainer):
-    return torch.cat([p.detach().flatten() for p in trainer.lightning_module.parameters()])
+    parameters = trainer.lightning_module.parameters()
+    return torch.cat([whole_tensor(p.detach()).flatten() for p in parameters])
 
 
 class Kept(L.Callback):
@@ -330,3 +333,47 @@ def test_two_ranks_agree_on_a_number_that_only_one_of_them_saw(
     assert (first["found"], first["row"]) == (1, 0)
     saved = read_checkpoint(tmp_path / "run" / "last.ckpt")["state_dict"]
     assert all(value.isfinite().all() for value in saved.values())
+
+
+POLICIES = [(policy, kind) for policy in ("skip", "stop", "rollback") for kind in (DDP, FSDP)]
+
+
+def under_each_policy(rank, argument):
+    """Train as one of two processes, of which the second has a batch that is no numbers."""
+    make_data, make_task, make_trainer, folder = argument
+    found = {}
+    for policy, kind in POLICIES:
+        name = f"{policy} {kind.__name__}"
+        data, kept = make_data(batch_size=2), Kept()
+        breaks = [Breaks(3)] if rank == 1 else []
+        keep = Checkpoints(folder / name, every_n_train_steps=2)
+        options = {"strategy": kind(60), "devices": 2, "enable_checkpointing": True}
+        trainer = make_trainer(FiniteSteps(policy), *breaks, kept, keep, **options)
+        error = ""
+        try:
+            trainer.fit(make_task(data), datamodule=data)
+        except TrainingError as stopped:
+            error = str(stopped)
+        sums = [float(after[0].double().sum()).hex() for after in kept.after]
+        found[name] = {"error": error, "sums": sums}
+    return found
+
+
+@pytest.mark.slow
+def test_two_ranks_do_the_same_under_each_policy_in_copies_and_in_parts(
+    in_two_processes, make_data, make_task, make_trainer, tmp_path
+):
+    argument = (make_data, make_task, make_trainer, tmp_path / "runs")
+    first, second = in_two_processes(under_each_policy, [argument] * 2, timeout=200)
+    assert first == second
+    for policy, kind in POLICIES:
+        ran = first[f"{policy} {kind.__name__}"]
+        sums = ran["sums"]
+        assert len(set(sums[:3])) == 3
+        if policy == "stop":
+            assert len(sums) == 3
+            assert "step 4 of epoch 0: the loss is not finite on rank 1" in ran["error"]
+        else:
+            assert ran["error"] == ""
+            assert sums[3] == sums[1 if policy == "rollback" else 2]
+            assert len({*sums[3:]}) == 3
