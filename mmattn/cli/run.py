@@ -41,6 +41,7 @@ from mmattn.training.stopping.stop_agreement import rank_0_leaves_first
 from mmattn.training.throughput import Throughput
 
 log = logging.getLogger(__name__)
+GRACE = 30.0  # seconds beyond `logger_timeout` that a guard gives W&B
 
 
 def run(config: DictConfig, folder: Path) -> float | None:
@@ -91,7 +92,7 @@ def train_and_test(config: DictConfig, folder: Path, checkpoint: Path | None) ->
     metrics: dict[str, Any] = {}
     keeps = config.train and not config.trainer.fast_dev_run  # what it learns
     together = end_together(trainer.strategy.launcher)
-    with together, rank_0_leaves_first(), logged(trainer, config, model):
+    with together, rank_0_leaves_first(logger_end(config)), logged(trainer, config, model):
         if config.feature_cache is not None:
             use_feature_cache(config, data, model, trainer)
         if config.train:
@@ -196,6 +197,14 @@ def logged(trainer: L.Trainer, config: DictConfig, model: torch.nn.Module) -> It
     values["parameters/trainable"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
     with guarded_loggers(trainer, values, config.logger_timeout):
         yield
+
+
+def logger_end(config: DictConfig) -> float:
+    """Return how many seconds all loggers together may take to end, one after another.
+
+    Each waits for its turn in the queue of what is still to be sent, and then for its own end.
+    """
+    return len(config.logger or ()) * 2 * (config.logger_timeout + GRACE)
 
 
 def check_writable(folder: Path) -> None:

@@ -10,6 +10,8 @@ from mmattn.cli.build import build, build_trainer
 from mmattn.errors import ConfigError, DataError
 from mmattn.model_folder.format import read_folder
 from mmattn.training.checkpoints.finding import read_checkpoint
+from mmattn.training.loggers import wandb_guard
+from mmattn.training.loggers.logger_guard import guard_of
 
 
 def test_a_wandb_run_ends_with_its_job(composed, monkeypatch):
@@ -68,6 +70,16 @@ def test_a_sweep_gets_the_figure_it_asked_for(composed, tmp_path, wanted, found)
     trainer = build_trainer(config)
     assert run.finish(trainer, config, tmp_path, {"val/cider": 2.5}) == found
     assert json.loads((tmp_path / "results.json").read_text()) == {"val/cider": 2.5}
+
+
+@pytest.mark.fault("F8")
+def test_other_ranks_wait_longer_than_all_loggers_may_take_to_end(composed, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    config = composed("trainer.accelerator=cpu", "logger=many", "logger_timeout=7")
+    guards = [guard_of(logger, 7.0) for logger in build_trainer(config).loggers]
+    # Each waits for room in its queue, and then for what it put there.
+    longest = sum(2 * guard._patience for guard in guards)
+    assert 2 * (7 + wandb_guard.GRACE) < longest <= run.logger_end(config)
 
 
 TINY = [

@@ -14,7 +14,7 @@ from torch._C._distributed_c10d import PrefixStore, Store
 from mmattn.training.stopping.stop_request import REQUEST, StopRequest
 
 INTERVAL = 0.5  # seconds between two questions, about
-LEAVING = timedelta(seconds=60)  # how long the others wait for rank 0 at the end
+LEAVING = 60.0  # seconds that rank 0 may take to leave, besides what its loggers may
 MADE = count()  # agreements of this process; ranks make them in the same order
 
 
@@ -124,11 +124,14 @@ def run_store() -> Store:
 
 
 @contextmanager
-def rank_0_leaves_first() -> Iterator[None]:
+def rank_0_leaves_first(loggers: int | float) -> Iterator[None]:
     """Where all ranks stop in this block, let rank 0 leave it before the others.
 
     Whoever started the processes ends all of them when one has ended, and rank 0 may still be
     handing its last figures to a logger. Where it is gone already there is nothing to wait for.
+
+    Args:
+        loggers: seconds that the loggers of rank 0 may take to end.
     """
     try:
         yield
@@ -138,5 +141,5 @@ def rank_0_leaves_first() -> Iterator[None]:
                 if distributed.get_rank() == 0:
                     run_store().set("closed", "1")
                 else:
-                    run_store().wait(["closed"], LEAVING)
+                    run_store().wait(["closed"], timedelta(seconds=loggers + LEAVING))
         raise
