@@ -8,10 +8,12 @@ import time
 from collections.abc import Mapping
 from subprocess import Popen
 
+from mmattn.training.stopping.stop_request import SIGNALS
+
 log = logging.getLogger(__name__)
 
-# The exit codes of a rank that did not fail: done, or stopped by SIGINT or SIGTERM in good order.
-IN_ORDER = (0, 128 + signal.SIGINT, 128 + signal.SIGTERM)
+# The exit codes of a rank that did not fail: done, or stopped by a signal in good order.
+IN_ORDER = (0, *(128 + number for number in SIGNALS))
 GRACE = 30.0  # seconds for a rank to notice by itself that another one has failed
 LINGER = 60.0  # seconds for a rank to finish after rank 0
 OFTEN = 0.1  # seconds between two looks

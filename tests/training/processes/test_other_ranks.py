@@ -61,7 +61,7 @@ def test_it_is_said_which_rank_ended_how(others, ends, failed, said):
 
 
 def test_a_rank_may_be_stopped_in_good_order():
-    codes = {1: 143, 2: 130}
+    codes = {1: 143, 2: 130, 3: 138, 4: 0}
     ranks = OtherRanks({})
     ranks.ended = codes
     assert not ranks.failed()
