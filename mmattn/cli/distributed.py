@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import open_dict, read_write
 
 from mmattn.cli.command_line import folder_flags
 from mmattn.errors import ConfigError
+from mmattn.training.processes.launcher import leave_group
+from mmattn.training.processes.other_ranks import LINGER
 
 # What Lightning sets for the processes that it starts, and leaves behind.
 LAUNCH = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
@@ -27,8 +28,7 @@ def one_job() -> Iterator[None]:
     try:
         yield
     finally:
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+        leave_group(LINGER)
         sys.argv = arguments
         for name, value in before.items():
             os.environ.pop(name, None)

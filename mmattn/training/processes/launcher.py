@@ -3,6 +3,7 @@
 import os
 import re
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -16,6 +17,7 @@ from torch.distributed import DistError
 from mmattn.training.processes.orphans import LAUNCHER
 from mmattn.training.processes.other_ranks import GRACE, LINGER, OtherRanks, RankError
 from mmattn.training.processes.rendezvous import listen, meet
+from mmattn.training.stopping.stop_request import REQUEST
 
 # What the back ends say, in plain RuntimeErrors, where another rank is gone or silent.
 LOST = re.compile(r"\bgloo/|\bNCCL\b|^Application timeout caused pair closure")
@@ -94,12 +96,27 @@ def end_together(launcher: object) -> Iterator[None]:
         raise
     except BaseException:  # stopped: so are the others, in their own time
         if (others := started(launcher)) is not None:
+            if REQUEST.deferred:  # at the same step
+                leave_group(GRACE)
             others.end(GRACE)
         raise
     if (others := started(launcher)) is not None:
+        leave_group(LINGER)
         others.end(LINGER)
         if others.failed():
             raise RankError(f"{others.what()}, while rank 0 has done its work")
+
+
+def leave_group(limit: int | float) -> None:
+    """Take part in the end of the process group, for `limit` seconds at most.
+
+    NCCL ends on all GPUs of a machine together: ranks that are done would wait for this one, and it
+    for their end. A rank that hangs must not keep this one, so a thread of its own does it.
+    """
+    if distributed.is_initialized():
+        leaving = threading.Thread(target=distributed.destroy_process_group, daemon=True)
+        leaving.start()
+        leaving.join(limit)
 
 
 def started(launcher: object) -> OtherRanks | None:

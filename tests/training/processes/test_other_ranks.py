@@ -2,7 +2,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 
 import pytest
 from torch.distributed import DistBackendError
@@ -119,6 +121,43 @@ def test_a_run_is_done_when_all_ranks_are(others, launcher_of, end, fails):
     with pytest.raises(RankError, match="rank 1 ended with exit code 3, while rank 0 has done"):  # noqa: SIM117
         with end_together(launcher_of(ranks)):
             pass
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_the_group_is_left_before_the_others_are_waited_for(
+    others, launcher_of, monkeypatch, stopped
+):
+    did, ranks = [], others("well")
+    monkeypatch.setattr(launcher.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(
+        launcher.distributed, "destroy_process_group", lambda: did.append("group left")
+    )
+    monkeypatch.setattr(launcher.REQUEST, "deferred", stopped)
+    end = ranks.end
+    monkeypatch.setattr(ranks, "end", lambda limit: (did.append("waited"), end(limit)))
+    with suppress(SystemExit), end_together(launcher_of(ranks)):
+        if stopped:
+            raise SystemExit(143)
+    assert did == ["group left", "waited"]
+
+
+def test_who_stops_alone_leaves_the_group_to_the_others(others, launcher_of, monkeypatch):
+    monkeypatch.setattr(launcher.distributed, "is_initialized", lambda: True)
+    did = []
+    monkeypatch.setattr(
+        launcher.distributed, "destroy_process_group", lambda: did.append("group left")
+    )
+    with pytest.raises(SystemExit), end_together(launcher_of(others("well"))):
+        raise SystemExit(143)
+    assert did == []
+
+
+def test_a_group_that_does_not_end_is_given_up(monkeypatch):
+    over = threading.Event()
+    monkeypatch.setattr(launcher.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(launcher.distributed, "destroy_process_group", over.wait)
+    launcher.leave_group(0.1)
+    over.set()
 
 
 def test_without_other_ranks_nothing_is_ended():
