@@ -12,6 +12,8 @@ from lightning.pytorch.loggers.logger import Logger
 from mmattn.training.checkpoints.callback import Checkpoints
 from mmattn.training.checkpoints.finding import read_checkpoint
 from mmattn.training.checkpoints.resume_point import ResumePoint
+from mmattn.training.processes.strategies import DDP, FSDP
+from mmattn.training.processes.whole_tensor import whole_tensor
 from mmattn.training.step_seed import StepSeed
 from mmattn.training.stopping import stop_agreement
 from mmattn.training.stopping.preemption import Preemption
@@ -212,13 +214,13 @@ RANKS = {
 
 def stop_one(rank, argument):
     """Train as one of two processes, of which one gets a signal; then go on from there."""
-    make_data, make_task, make_trainer, folder, place, signalled = argument
+    make_data, make_task, make_trainer, folder, kind, place, signalled = argument
     stop_agreement.INTERVAL = 0  # ask at every step
 
     def train(ckpt_path, *callbacks):
         data, request = make_data(batch_size=2), StopRequest()
         own = [Preemption(str(folder), request=request), StepSeed(0), *callbacks]
-        options = {"strategy": "ddp", "devices": 2, "max_epochs": 2, "val_check_interval": 3}
+        options = {"strategy": kind(60), "devices": 2, "max_epochs": 2, "val_check_interval": 3}
         trainer = make_trainer(*own, **options)
         task, code = make_task(data, dropout=0.1), None
         with request.installed():
@@ -226,8 +228,8 @@ def stop_one(rank, argument):
                 trainer.fit(task, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
             except SystemExit as stopped:
                 code = stopped.code
-        weights = sum(float(p.detach().double().sum()) for p in task.parameters())
-        return [code, trainer.global_step, weights.hex()]
+        weights = [whole_tensor(p.detach()).double() for p in task.parameters()]
+        return [code, trainer.global_step, sum(float(each.sum()) for each in weights).hex()]
 
     whole = train(None)
     cut = train(None, *([Signals(*place)] if rank == signalled else []))
@@ -237,11 +239,12 @@ def stop_one(rank, argument):
 @pytest.mark.slow
 @pytest.mark.fault("F8")
 @pytest.mark.parametrize("place", RANKS)
-@pytest.mark.parametrize("signalled", [0, 1])
+@pytest.mark.parametrize(("kind", "signalled"), [(DDP, 0), (DDP, 1), (FSDP, 1)])
 def test_a_signal_to_one_rank_stops_both_at_the_same_step(
-    in_two_processes, make_data, make_task, make_trainer, tmp_path, place, signalled
+    in_two_processes, make_data, make_task, make_trainer, tmp_path, kind, place, signalled
 ):
-    argument = (make_data, make_task, make_trainer, tmp_path / "run", RANKS[place], signalled)
+    made = (make_data, make_task, make_trainer)
+    argument = (*made, tmp_path / "run", kind, RANKS[place], signalled)
     first, second = in_two_processes(stop_one, [argument] * 2, timeout=120)
     assert first["whole"] == second["whole"] == first["resumed"] == second["resumed"]
     codes = first["cut"].pop(0), second["cut"].pop(0)
