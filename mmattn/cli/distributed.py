@@ -15,10 +15,11 @@ from omegaconf import open_dict, read_write
 from mmattn.cli.command_line import folder_flags
 from mmattn.errors import ConfigError
 from mmattn.training.processes.launcher import leave_group
-from mmattn.training.processes.other_ranks import LINGER
+from mmattn.training.processes.other_ranks import GRACE
 
 # What Lightning sets for the processes that it starts, and leaves behind.
 LAUNCH = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
+PATIENCE = 600.0  # seconds for a rank to wait until others, such as rank 0 that writes, are done
 
 
 @contextmanager
@@ -27,8 +28,11 @@ def one_job() -> Iterator[None]:
     arguments, before = list(sys.argv), {name: os.environ.get(name) for name in LAUNCH}
     try:
         yield
+    except Exception:
+        leave_group(GRACE)  # for others may wait for this one, elsewhere
+        raise
     finally:
-        leave_group(LINGER)
+        leave_group(PATIENCE)
         sys.argv = arguments
         for name, value in before.items():
             os.environ.pop(name, None)

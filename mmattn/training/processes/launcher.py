@@ -19,6 +19,7 @@ from mmattn.training.processes.other_ranks import GRACE, LINGER, OtherRanks, Ran
 from mmattn.training.processes.rendezvous import listen, meet
 from mmattn.training.stopping.stop_request import REQUEST
 
+LEAVING = "leave-group"  # the thread that does
 # What the back ends say, in plain RuntimeErrors, where another rank is gone or silent.
 LOST = re.compile(r"\bgloo/|\bNCCL\b|^Application timeout caused pair closure")
 
@@ -91,6 +92,7 @@ def end_together(launcher: object) -> Iterator[None]:
             raise
         # Where the fault is ours, the others wait for us in vain.
         others.end(GRACE if lost_contact(error) else 0)
+        leave_group(GRACE)  # of which nobody else is left
         if lost_contact(error):
             raise RankError(f"{others.what()}; all ranks have ended") from error
         raise
@@ -99,6 +101,7 @@ def end_together(launcher: object) -> Iterator[None]:
             if REQUEST.deferred:  # at the same step
                 leave_group(GRACE)
             others.end(GRACE)
+            leave_group(GRACE)
         raise
     if (others := started(launcher)) is not None:
         leave_group(LINGER)
@@ -111,10 +114,13 @@ def leave_group(limit: int | float) -> None:
     """Take part in the end of the process group, for `limit` seconds at most.
 
     NCCL ends on all GPUs of a machine together: ranks that are done would wait for this one, and it
-    for their end. A rank that hangs must not keep this one, so a thread of its own does it.
+    for their end. A rank that hangs must not keep this one, so a thread of its own does it; a group
+    that did not end in time is given up.
     """
-    if distributed.is_initialized():
-        leaving = threading.Thread(target=distributed.destroy_process_group, daemon=True)
+    given_up = any(thread.name == LEAVING for thread in threading.enumerate())
+    if distributed.is_initialized() and not given_up:
+        destroy = distributed.destroy_process_group
+        leaving = threading.Thread(target=destroy, name=LEAVING, daemon=True)
         leaving.start()
         leaving.join(limit)
 

@@ -138,26 +138,40 @@ def test_the_group_is_left_before_the_others_are_waited_for(
     with suppress(SystemExit), end_together(launcher_of(ranks)):
         if stopped:
             raise SystemExit(143)
-    assert did == ["group left", "waited"]
+    assert did[:2] == ["group left", "waited"]
 
 
-def test_who_stops_alone_leaves_the_group_to_the_others(others, launcher_of, monkeypatch):
+@pytest.mark.parametrize("error", [SystemExit(143), ValueError("mine")])
+def test_who_ends_alone_leaves_the_group_when_nobody_else_is_left(
+    others, launcher_of, monkeypatch, error
+):
     monkeypatch.setattr(launcher.distributed, "is_initialized", lambda: True)
-    did = []
+    did, ranks = [], others("well")
+    end = ranks.end
+    monkeypatch.setattr(ranks, "end", lambda limit: (did.append("waited"), end(limit)))
     monkeypatch.setattr(
         launcher.distributed, "destroy_process_group", lambda: did.append("group left")
     )
-    with pytest.raises(SystemExit), end_together(launcher_of(others("well"))):
-        raise SystemExit(143)
-    assert did == []
+    with pytest.raises(type(error)), end_together(launcher_of(ranks)):
+        raise error
+    assert did == ["waited", "group left"]
 
 
 def test_a_group_that_does_not_end_is_given_up(monkeypatch):
-    over = threading.Event()
+    over, tries = threading.Event(), []
+
+    def destroy():
+        tries.append(1)
+        over.wait()
+
     monkeypatch.setattr(launcher.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(launcher.distributed, "destroy_process_group", over.wait)
+    monkeypatch.setattr(launcher.distributed, "destroy_process_group", destroy)
     launcher.leave_group(0.1)
+    launcher.leave_group(1000)
+    assert len(tries) == 1
+    (leaving,) = (each for each in threading.enumerate() if each.name == launcher.LEAVING)
     over.set()
+    leaving.join()
 
 
 def test_without_other_ranks_nothing_is_ended():
