@@ -253,16 +253,39 @@ def test_the_share_is_that_of_all_ranks_together_and_of_one_run(tmp_path):
     assert second.count == 3
 
 
-def test_the_end_of_training_says_how_many_there_were(make, tmp_path, caplog):
-    data = with_run_folder(make(max_bad_fraction=0.5), tmp_path)
-    epoch(data)
-    caplog.clear()
-    data.teardown("test")
-    assert not caplog.records
-    data.teardown("fit")
-    (record,) = caplog.records
-    said = f"3 training images could not be read in this run, see {tmp_path / 'bad_images.csv'}"
-    assert record.getMessage() == said
+class Toy(L.LightningModule):
+    """Learns one number from the images' brightness."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+
+    def training_step(self, batch, batch_idx):
+        return self.weight * batch.images.mean()
+
+    def validation_step(self, batch, batch_idx):
+        pass
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@pytest.mark.parametrize("policy", ["replace", "skip"])
+def test_the_end_of_training_says_how_many_there_were(make, tmp_path, caplog, policy):
+    quiet = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+    trainer = L.Trainer(
+        default_root_dir=tmp_path,
+        accelerator="cpu",
+        max_epochs=2,
+        limit_val_batches=0,
+        use_distributed_sampler=False,
+        **dict.fromkeys(quiet, False),
+    )
+    trainer.fit(Toy(), datamodule=make(max_bad_fraction=0.5, on_bad_sample=policy))
+    said = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"][-1]
+    assert said == (
+        f"3 training images could not be read in this run, see {tmp_path / 'bad_images.csv'}"
+    )
 
 
 def test_a_report_that_cannot_be_written_does_not_stop_a_run(tmp_path, caplog):

@@ -214,6 +214,6 @@ def test_without_regions_to_choose_by_the_first_method_is_taken(task, glyphs, pl
 
 
 def test_cached_features_are_measured_without_perturbations(task, glyphs, monkeypatch):
-    monkeypatch.setattr(glyphs, "_features_of", lambda dataset: dataset)
+    monkeypatch.setattr(glyphs, "cached", True)
     with pytest.raises(ConfigError, match="perturbed=0"):
         attention_report(task, glyphs, [RAW])
