@@ -14,14 +14,10 @@ from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from mmattn.data.loader import StatefulLoader
 from mmattn.errors import CheckpointError, ConfigError, DiskError
 from mmattn.training.checkpoints.callback import Checkpoints
+from mmattn.training.checkpoints import durable
 from mmattn.training.checkpoints.content import read_checkpoint
 from mmattn.training.checkpoints.files import checkpoints_in
-from mmattn.training.checkpoints.finding import (
-    best_checkpoint,
-    durable,
-    find_checkpoint,
-    newest_whole,
-)
+from mmattn.training.checkpoints.finding import best_checkpoint, find_checkpoint, newest_whole
 from mmattn.training.checkpoints.manifest import verify
 from mmattn.training.step_seed import StepSeed
 

@@ -19,10 +19,11 @@ import pytest
 import torch
 
 from mmattn.errors import CheckpointError, DiskError
+from mmattn.training.checkpoints import durable
+from mmattn.training.checkpoints import writing as checkpoint_writing
 from mmattn.training.checkpoints.content import read_checkpoint
 from mmattn.training.checkpoints.files import checkpoints_in, clean_folder
-from mmattn.training.checkpoints.finding import best_checkpoint, durable, find_checkpoint
-from mmattn.training.checkpoints.finding import writing as checkpoint_writing
+from mmattn.training.checkpoints.finding import best_checkpoint, find_checkpoint
 from mmattn.training.checkpoints.io import CheckpointFiles
 from mmattn.training.checkpoints.manifest import hash_of, manifest_path, verify
 
