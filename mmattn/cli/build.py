@@ -24,6 +24,7 @@ from mmattn.errors import ConfigError, UserError
 from mmattn.tasks.task import Task
 from mmattn.training.checkpoints.resume_point import ResumePoint
 from mmattn.training.feature_cache import FeatureCache
+from mmattn.training.loggers.metrics_file import MetricsFile
 from mmattn.training.processes.shared_buffers import SharedBuffers
 from mmattn.training.stopping.preemption import Preemption
 
@@ -134,7 +135,7 @@ def build_loggers(config: DictConfig) -> list[Any]:
             log.warning("%s: %s; training goes on without it", name, one_line(str(error)))
     wanted = any(part is not None for part in (config.logger or {}).values())
     if wanted and not any(isinstance(logger, CSVLogger) for logger in loggers):
-        loggers.append(CSVLogger(config.paths.output_dir, name="", version=""))
+        loggers.append(MetricsFile(config.paths.output_dir, name="", version=""))
     return loggers
 
 

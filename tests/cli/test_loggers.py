@@ -3,11 +3,11 @@
 import sys
 
 import pytest
-from lightning.pytorch.loggers import CSVLogger
 
 from mmattn.cli.build import build_loggers
 from mmattn.cli.loggers import check_loggers
 from mmattn.errors import ConfigError
+from mmattn.training.loggers.metrics_file import MetricsFile
 
 pytestmark = pytest.mark.fault("F23")
 
@@ -42,19 +42,19 @@ def test_a_logger_whose_package_is_missing_is_left_out(composed, monkeypatch, ca
     monkeypatch.setattr(module, "_WANDB_AVAILABLE", type(module._WANDB_AVAILABLE)("absent>=1"))
     monkeypatch.setitem(sys.modules, "trackio", None)
     (logger,) = build_loggers(composed("logger=[csv,trackio]"))
-    assert isinstance(logger, CSVLogger)
+    assert isinstance(logger, MetricsFile)
     (line,) = caplog.messages
     assert line.startswith("trackio: ")
     assert "pip install 'mmattn[trackio]'" in line
     assert line.endswith("training goes on without it")
     (logger,) = build_loggers(composed("logger=wandb"))
-    assert isinstance(logger, CSVLogger)  # of ours
+    assert isinstance(logger, MetricsFile)
     assert len(caplog.messages) == 2
 
 
 def test_metrics_csv_is_there_beside_any_other_logger(composed, tmp_path):
     kinds = [type(logger).__name__ for logger in build_loggers(composed("logger=tensorboard"))]
-    assert kinds == ["TensorBoardLogger", "CSVLogger"]
+    assert kinds == ["TensorBoardLogger", "MetricsFile"]  # which a run that is resumed goes on with
     assert len(build_loggers(composed("logger=many"))) == 3
     assert build_loggers(composed("logger=none")) == []
     (logger,) = build_loggers(composed("logger=csv"))
