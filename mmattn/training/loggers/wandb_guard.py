@@ -3,12 +3,12 @@
 What it cannot send stays on disk, and the line that uploads it later is printed at the end.
 """
 
+import functools
 import logging
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -17,11 +17,14 @@ import wandb
 from lightning.pytorch.loggers import WandbLogger
 
 from mmattn.errors import one_line
+from mmattn.training.loggers.continued_logs import WANDB_RUNS, WandbRun
 from mmattn.training.loggers.logger_guard import LoggerGuard
 
 log = logging.getLogger(__name__)
 GRACE = 30.0  # seconds beyond W&B's own limits: to try offline, to end its service
 SERVICE = "wandb-core"  # the process through which W&B's library does everything
+# Each of them takes a step of W&B's, by way of `log_metrics`.
+STEPS = ("log_metrics", "log_image", "log_text", "log_table", "log_audio", "log_video")
 
 
 class WandbGuard(LoggerGuard):
@@ -45,6 +48,8 @@ class WandbGuard(LoggerGuard):
         self.folders: list[Path] = []  # of the run; a second one where its service died
         self._unsent = self._begun_anew = False
         self._ending = False  # from here on nothing is begun anew
+        known = WANDB_RUNS.get(logger)
+        self._logged = known.step if known else 0  # without the calls that wait
         logger._wandb_init["settings"] = with_limits(logger._wandb_init.get("settings"), timeout)
 
     def start(self, values: Mapping[str, Any]) -> bool:
@@ -59,7 +64,7 @@ class WandbGuard(LoggerGuard):
     def end(self, failed: bool) -> None:
         """Finish the run in bounded time, and print how to upload what is on disk only."""
         self._ending = True
-        finish = partial(self._try, lambda: self._finish(int(failed)), "could not finish")
+        finish = functools.partial(self._try, lambda: self._finish(int(failed)), "could not finish")
         if not self._wait(finish, self._patience):
             self._unsent = True
         self._end_late_service()
@@ -84,6 +89,44 @@ class WandbGuard(LoggerGuard):
             run = self._open_experiment()
         if not getattr(run, "disabled", False):
             self.folders.append(Path(run.dir).parent)
+            self._go_on_at_step(run)
+
+    def _go_on_at_step(self, run: Any) -> None:
+        """Let a run that was logged to before take no step again: W&B would drop it."""
+        known = WANDB_RUNS.setdefault(self.logger, WandbRun(run.id))
+        known.id = run.id
+        if not self._logged:
+            return
+        if run.offline:  # else its server knows the step
+            run.log({}, step=self._logged)
+        else:
+            known.step = self._logged = max(self._logged, run.step)
+
+    def _guarded(self, method: Callable[..., Any], name: str) -> Callable[..., None]:
+        """Count, besides: what is handed over, and what of it has been logged."""
+        guarded = super()._guarded(
+            self._counting(method) if name == "log_metrics" else method, name
+        )
+        if name not in STEPS:
+            return guarded
+
+        @functools.wraps(method)
+        def counted(*args: Any, **kwargs: Any) -> None:
+            known = WANDB_RUNS.get(self.logger)
+            assert self._queue is not None
+            if known is not None and not self._queue.inside:
+                known.step += 1
+            guarded(*args, **kwargs)
+
+        return counted
+
+    def _counting(self, log_metrics: Callable[..., Any]) -> Callable[..., None]:
+        @functools.wraps(log_metrics)
+        def counting(*args: Any, **kwargs: Any) -> None:
+            log_metrics(*args, **kwargs)
+            self._logged += 1
+
+        return counting
 
     def _go_offline(self) -> None:
         logger = self.logger

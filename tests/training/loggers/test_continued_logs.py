@@ -1,12 +1,17 @@
 """Loggers of a run that goes on in its own folder."""
 
+import os
+
+import numpy as np
 import pytest
 import torch
+import wandb
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mmattn.training.loggers.continued_logs import STATE, go_on_logging, run_ids
 from mmattn.training.loggers.metrics_file import MetricsFile, read_rows
+from mmattn.training.loggers.wandb_guard import WandbGuard, tear_down
 
 
 def file_in(folder):
@@ -64,21 +69,55 @@ def test_tensorboard_forgets_what_comes_again(tmp_path):
     assert [event.step for event in events.Scalars("train/loss")] == list(range(9))
 
 
-def test_wandb_goes_on_with_the_same_run(tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    first = WandbLogger(save_dir=str(tmp_path), project="p", offline=True)
-    assert run_ids([file_in(tmp_path), first]) == {}  # it has no run yet
-    log(first, range(3))
-    ids = run_ids([file_in(tmp_path), first])
-    assert ids == {"wandb": first.experiment.id, "wandb_step": 3}
-    first.experiment.finish()
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    """Make a W&B logger that is offline by itself, not by the environment."""
+    monkeypatch.delenv("WANDB_MODE")
+    yield lambda: WandbLogger(save_dir=str(tmp_path), project="p", offline=True)
+    tear_down()
 
-    second = WandbLogger(save_dir=str(tmp_path), project="p", offline=True)
-    go_on_logging([second], checkpoint(3, **ids))
-    assert second.experiment.id == ids["wandb"]
-    log(second, [3])
-    assert second.experiment.step == 4
-    second.experiment.finish()
+
+def test_wandb_goes_on_with_the_same_run_and_its_steps(tmp_path, offline):
+    first = WandbGuard(offline(), 60.0)
+    assert run_ids([file_in(tmp_path), first.logger]) == {}  # it has no run yet
+    first.start({})
+    log(first.logger, range(3))
+    ids = run_ids([file_in(tmp_path), first.logger])
+    assert ids == {"wandb": first.logger.experiment.id, "wandb_step": 3}
+    first.end(failed=False)
+
+    logger = offline()
+    go_on_logging([logger], checkpoint(3, **ids))
+    second = WandbGuard(logger, 60.0)
+    second.start({})
+    assert logger.experiment.id == ids["wandb"]
+    log(logger, [3])
+    second._wait(lambda: None, 60.0)  # until it is logged
+    assert logger.experiment.step == 4
+    assert run_ids([logger]) == ids | {"wandb_step": 4}
+    second.end(failed=False)
+
+
+def test_a_wandb_run_that_goes_on_is_begun_by_its_guard_and_not_before(offline):
+    logger = offline()
+    go_on_logging([logger], checkpoint(3, wandb="theirs", wandb_step=3))
+    assert logger.version == "theirs"
+    assert logger._experiment is None
+    assert wandb.run is None
+    assert "WANDB_MODE" not in os.environ  # which would count for a sweep's next run
+
+
+def test_every_kind_of_call_is_counted_as_the_step_that_it_takes(offline):
+    guard = WandbGuard(offline(), 60.0)
+    guard.start({"seed": 1})
+    logger = guard.logger
+    logger.log_metrics({"x": 1.0}, 1)
+    logger.log_image("picture", [np.zeros((2, 2, 3), np.uint8)], step=1)
+    logger.log_text("words", ["a"], [["b"]], step=2)
+    logger.save()
+    guard._wait(lambda: None, 60.0)
+    assert run_ids([logger])["wandb_step"] == logger.experiment.step == guard._logged == 3
+    guard.end(failed=False)
 
 
 def test_an_id_in_the_configuration_wins(tmp_path):

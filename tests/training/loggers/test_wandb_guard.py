@@ -9,16 +9,26 @@ import os
 import shlex
 import signal
 import threading
+import time
 import warnings
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import torch
 import wandb
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import WandbLogger
 
-from mmattn.training.loggers.wandb_guard import SERVICE, children, tear_down, with_limits
+from mmattn.training.checkpoints.resume_point import ResumePoint
+from mmattn.training.loggers.continued_logs import run_ids
+from mmattn.training.loggers.wandb_guard import (
+    SERVICE,
+    WandbGuard,
+    children,
+    tear_down,
+    with_limits,
+)
 
 pytestmark = [
     pytest.mark.fault("F23"),
@@ -202,9 +212,51 @@ def test_a_service_that_is_killed_is_replaced_by_an_offline_run_of_the_same_id(
     assert line.startswith("W&B's service has died (")
     folders = uploads(capsys.readouterr().out)
     assert len(set(folders)) == 2
-    assert all(folder.name.endswith(ids[0]) for folder in folders)
+    assert all(ids[0] in folder.name for folder in folders)  # of one second: with -1 behind it
     assert wandb.run is None
     assert rows
+
+
+def test_the_run_that_replaces_another_goes_on_with_its_steps(offline):
+    guard = WandbGuard(offline, 60.0)
+    assert guard.start({})
+
+    def log():
+        offline.log_metrics({"x": 1.0}, 0)
+        guard._wait(lambda: None, 60.0)
+
+    try:
+        for _ in range(3):
+            log()
+        to_service(signal.SIGKILL)()
+        while len(guard.folders) == 1:  # the first calls may not notice
+            log()
+        log()
+        assert offline.experiment.step == run_ids([offline])["wandb_step"] >= 5
+    finally:
+        guard.end(failed=False)
+
+
+@pytest.mark.parametrize("what", [signal.SIGKILL, signal.SIGSTOP], ids=lambda s: s.name)
+def test_a_checkpoint_does_not_ask_a_service_that_is_gone_or_hangs(
+    trained, offline, tmp_path, what
+):
+    path = tmp_path / "its.ckpt"
+
+    class Save(Callback):
+        def on_train_batch_end(self, trainer, *_):
+            if trainer.global_step == 3:
+                begun = time.monotonic()
+                trainer.save_checkpoint(path)
+                took.append(time.monotonic() - begun)
+
+    took, end = [], 2.5 if what == signal.SIGSTOP else None
+    weights, _, plain = trained(offline, ResumePoint(), At(2, to_service(what)), Save(), end=end)
+    assert weights == plain
+    assert took[0] < 20  # W&B would wait 30 s
+    saved = torch.load(path, weights_only=True)["callbacks"]["ResumePoint"]
+    assert saved["wandb"] == offline.version
+    assert saved["wandb_step"] == 2  # the third is logged after the batch
 
 
 def test_a_service_that_hangs_is_ended_when_the_limit_is_over(trained, offline, caplog, capsys):
