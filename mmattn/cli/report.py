@@ -7,6 +7,7 @@ import lightning as L
 from rich.console import Console
 from rich.table import Table
 
+from mmattn.training.parts import callbacks_of
 from mmattn.training.pictures.attention_logger import AttentionLogger
 
 
@@ -14,7 +15,7 @@ def examples(trainer: L.Trainer) -> Table:
     """Return a table of captions of unseen images, those whose attention was drawn."""
     table = Table("image", "generated", "reference", title="captions of unseen images")
     table.title_justify = "left"
-    for callback in getattr(trainer, "callbacks"):  # noqa: B009 - declared nowhere in Lightning
+    for callback in callbacks_of(trainer):
         if isinstance(callback, AttentionLogger):
             for record in callback.examples:
                 same = record.caption in record.references

@@ -35,6 +35,7 @@ from mmattn.training.checkpoints.finding import check_checkpoint, find_checkpoin
 from mmattn.training.loggers.continued_logs import go_on_logging
 from mmattn.training.loggers.logger_guard import guarded_loggers
 from mmattn.training.memory import lack_of_memory
+from mmattn.training.parts import callbacks_of
 from mmattn.training.processes.launcher import end_together
 from mmattn.training.results import write_results
 from mmattn.training.stopping.stop_agreement import rank_0_leaves_first
@@ -104,7 +105,7 @@ def train_and_test(config: DictConfig, folder: Path, checkpoint: Path | None) ->
             test(trainer, task, data, checkpoint, trained=config.train)
             metrics |= trainer.callback_metrics
         metrics["model/parameters"] = float(sum(p.numel() for p in model.parameters()))
-        for callback in callbacks(trainer):
+        for callback in callbacks_of(trainer):
             if isinstance(callback, Throughput):
                 metrics |= callback.results()
         if keeps and trainer.is_global_zero:
@@ -160,11 +161,6 @@ def best_weights(trainer: L.Trainer) -> Path | None:
     """Return the run's best checkpoint; None where it keeps none: the last weights are the best."""
     path = getattr(trainer.checkpoint_callback, "best_model_path", "")
     return Path(path) if path else None
-
-
-def callbacks(trainer: L.Trainer) -> list[L.Callback]:
-    """Return the trainer's callbacks (Lightning gives it the attribute without declaring it)."""
-    return getattr(trainer, "callbacks")  # noqa: B009
 
 
 def finish(

@@ -1,4 +1,4 @@
-"""The task and the data of a trainer, as what they are: Lightning only knows their base classes."""
+"""The parts of a trainer as what they are: Lightning only knows their base classes, if at all."""
 
 from dataclasses import replace
 
@@ -12,6 +12,11 @@ from mmattn.tasks.captioning import CaptioningTask
 from mmattn.tasks.classification import ClassificationTask
 from mmattn.tasks.task import Task
 from mmattn.training.pictures.probes import Probe
+
+
+def callbacks_of(trainer: L.Trainer) -> list[L.Callback]:
+    """Return the trainer's callbacks: Lightning gives it the attribute without declaring it."""
+    return getattr(trainer, "callbacks")  # noqa: B009
 
 
 def captioning_task(module: L.LightningModule) -> CaptioningTask:

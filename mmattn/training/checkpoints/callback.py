@@ -135,7 +135,7 @@ class Checkpoints(ModelCheckpoint):
         """Write a checkpoint that competes with the best."""
         idle = trainer.sanity_checking or is_trial(trainer)
         if trainer.state.fn == TrainerFn.FITTING and not idle:
-            self._save(trainer, self.filename, scored=True)
+            self._save(trainer, str(self.filename), scored=True)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Do nothing: Lightning cannot resume exactly from here when max_steps is set."""
@@ -220,7 +220,7 @@ class Checkpoints(ModelCheckpoint):
 
     # How it is done.
 
-    def _save(self, trainer: L.Trainer, name: str | None, *, scored: bool = False) -> None:
+    def _save(self, trainer: L.Trainer, name: str, *, scored: bool = False) -> None:
         """Write a checkpoint of this moment, and remove those that are no longer wanted."""
         self.settle(trainer)
         self._before = self._kept()
@@ -245,7 +245,7 @@ class Checkpoints(ModelCheckpoint):
         names += ["current_score", "kth_best_model_path", "kth_value", "last_model_path"]
         return {name: copy(getattr(self, name)) for name in names}
 
-    def _free_path(self, name: str | None, metrics: dict[str, Tensor]) -> str:
+    def _free_path(self, name: str, metrics: dict[str, Tensor]) -> str:
         """Return a path that no other checkpoint of the run has."""
         step, version = int(metrics["step"]), 0
         path = self.format_checkpoint_name(metrics, name)

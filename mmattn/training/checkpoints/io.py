@@ -178,6 +178,18 @@ def files_of(trainer: L.Trainer, asynchronous: bool, max_failures: int) -> Check
     return files
 
 
+def wait_for(trainer: L.Trainer) -> None:
+    """Return when the trainer's checkpoints are written, also those in the background.
+
+    Raises:
+        DiskError: where too many saves in a row have failed.
+        Exception: whatever else went wrong meanwhile.
+    """
+    files = trainer.strategy.checkpoint_io
+    if isinstance(files, CheckpointFiles):  # else Lightning's, which writes at once
+        files.wait()
+
+
 def finished(files: CheckpointFiles) -> tuple[bool, Exception | None]:
     """Wait; return whether the last save failed, and what there is to raise on every rank."""
     try:

@@ -8,11 +8,12 @@ import lightning as L
 from lightning.pytorch.callbacks import WeightAveraging
 
 from mmattn.errors import CheckpointError
+from mmattn.training.parts import callbacks_of
 
 
 def check_averages(trainer: L.Trainer, checkpoint: Mapping[str, Any]) -> None:
     """Raise CheckpointError where training is to go on from averages, without averaging."""
-    averages = any(isinstance(of, WeightAveraging) for of in getattr(trainer, "callbacks"))  # noqa: B009
+    averages = any(isinstance(of, WeightAveraging) for of in callbacks_of(trainer))
     if "averaging_state" in checkpoint and not averages:
         raise CheckpointError(
             f"{trainer.ckpt_path}: its state_dict holds averages of the weights (EMA), the weights "

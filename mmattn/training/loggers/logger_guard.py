@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 
 from mmattn.errors import one_line
 from mmattn.training.loggers.call_queue import CallQueue
+from mmattn.training.checkpoints.moments import is_trial
 
 log = logging.getLogger(__name__)
 # All that Lightning, our callbacks and our users call of a logger.
@@ -62,7 +63,10 @@ class LoggerGuard:
         return bool(begun)
 
     def end(self, failed: bool) -> None:
-        """Wait until all that was logged is written, for `timeout` seconds at most."""
+        """Wait until all that was logged is written, for `timeout` seconds at most.
+
+        Guards of services that want to know say there whether the run has `failed`.
+        """
         self._wait(lambda: None, self._patience)
 
     def _begin(self) -> None:
@@ -157,7 +161,7 @@ def guarded_loggers(
         timeout: seconds, see `LoggerGuard`.
     """
     # The first process logs for all; a run that only tries whether it runs has no loggers.
-    if not trainer.is_global_zero or getattr(trainer, "fast_dev_run"):  # noqa: B009 - undeclared
+    if not trainer.is_global_zero or is_trial(trainer):
         yield []
         return
     guards = [guard_of(logger, timeout) for logger in trainer.loggers]

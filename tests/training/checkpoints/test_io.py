@@ -24,7 +24,7 @@ from mmattn.training.checkpoints import writing as checkpoint_writing
 from mmattn.training.checkpoints.content import read_checkpoint
 from mmattn.training.checkpoints.files import checkpoints_in, clean_folder
 from mmattn.training.checkpoints.finding import best_checkpoint, find_checkpoint
-from mmattn.training.checkpoints.io import CheckpointFiles
+from mmattn.training.checkpoints.io import CheckpointFiles, files_of, wait_for
 from mmattn.training.checkpoints.manifest import hash_of, manifest_path, verify
 
 
@@ -102,6 +102,16 @@ def test_a_link_and_a_removal_keep_manifests_in_step(files, folder):
     assert names(folder) == ["2.ckpt", "2.ckpt.json", "last.ckpt"]
     assert (folder / "last.ckpt").readlink().name == "2.ckpt"
     assert verify(folder / "last.ckpt").step == 2
+
+
+def test_whoever_reads_a_trainers_checkpoints_waits_for_them(make_trainer, folder):
+    trainer = make_trainer()
+    wait_for(trainer)  # Lightning's own way has nothing to wait for
+    files_of(trainer, asynchronous=True, max_failures=3).save_checkpoint(
+        content(1), folder / "1.ckpt"
+    )
+    wait_for(trainer)
+    assert step_of(folder / "1.ckpt") == 1
 
 
 def test_without_links_the_newest_is_a_copy(files, folder, monkeypatch):
