@@ -184,19 +184,20 @@ class Checkpoints(ModelCheckpoint):
 
     # What others may call.
 
-    def save_now(self, trainer: L.Trainer) -> str:
-        """Write a checkpoint unless this optimiser step has one; return its path once it is safe.
+    def save_now(self, trainer: L.Trainer) -> str | None:
+        """Write a checkpoint unless this optimiser step has one; return the newest's path.
 
         All ranks call this together, after a batch that made a step.
 
         Raises:
             DiskError: where too many in a row could not be written.
+        Once it is safe: where the disk refuses it that is the one before, or None if there is none.
         """
         self.settle(trainer)
         if trainer.global_step not in self.steps.values():
             self._save(trainer, STEP_NAME)
         self.settle(trainer)
-        return self.newest[-1]
+        return self.newest[-1] if self.newest else None
 
     def settle(self, trainer: L.Trainer) -> None:
         """Wait for the checkpoint that is being written; if it failed, be as if it never was.

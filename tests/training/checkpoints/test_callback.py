@@ -353,6 +353,18 @@ def test_too_many_in_a_row_end_the_run_and_the_last_good_one_is_gone_on_from(
     assert same(weights(whole), weights(resumed))
 
 
+@pytest.mark.fault("F6")
+def test_what_a_full_disk_refuses_from_the_first_is_no_path(fit, folder, monkeypatch):
+    class Ask(L.Callback):
+        def on_train_batch_end(self, trainer, *_):
+            if trainer.global_step in (2, 4):
+                found.append(trainer.checkpoint_callback.save_now(trainer))
+
+    found = []
+    fit(Disk(monkeypatch, full={2}), Ask(), max_epochs=1)
+    assert found == [None, str(folder / "step_00000004.ckpt")]
+
+
 @pytest.mark.slow
 @pytest.mark.fault("F1")
 def test_at_no_moment_is_there_no_whole_checkpoint(fit, folder, monkeypatch):
