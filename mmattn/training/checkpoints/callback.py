@@ -144,6 +144,10 @@ class Checkpoints(ModelCheckpoint):
         """Wait for what is being written: after this it is read."""
         self.settle(trainer)
 
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Wait, too, where nothing was left to learn but a last validation: see `ResumePoint`."""
+        self.settle(trainer)
+
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
@@ -187,11 +191,11 @@ class Checkpoints(ModelCheckpoint):
     def save_now(self, trainer: L.Trainer) -> str | None:
         """Write a checkpoint unless this optimiser step has one; return the newest's path.
 
+        Once it is safe: where the disk refuses it that is the one before, or None if there is none.
         All ranks call this together, after a batch that made a step.
 
         Raises:
             DiskError: where too many in a row could not be written.
-        Once it is safe: where the disk refuses it that is the one before, or None if there is none.
         """
         self.settle(trainer)
         if trainer.global_step not in self.steps.values():

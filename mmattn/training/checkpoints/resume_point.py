@@ -5,21 +5,35 @@ things are lost where a checkpoint is written at the end of a training batch: th
 batch, which are logged only afterwards; the validation that follows it; and the gradients that are
 accumulated but not yet applied. What is here changes a checkpoint while it is written, so that a
 run that goes on from it logs, validates and learns what the other one would have.
+
+Where a run had nothing left to learn, Lightning does not enter its loop, and leaves undone what
+would have come after the last step. That is done here, too, in the place of that loop: there the
+model is still on its device and in its parts, and in `on_fit_end` it no longer is.
 """
 
+import logging
+from functools import partial
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.callbacks import EarlyStopping, WeightAveraging
+from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 
+from mmattn.training.checkpoints.moments import validation_follows
 from mmattn.training.loggers.continued_logs import STATE, run_ids
 from mmattn.training.loggers.metrics_file import MetricsFile
+from mmattn.training.parts import callbacks_of
+
+log = logging.getLogger(__name__)
 
 
 class ResumePoint(L.Callback):
-    """Makes the checkpoints of a run exact. It comes first of all callbacks.
+    """Makes the checkpoints of a run exact.
+
+    It comes first of all callbacks: before those that log, and before `Preemption`, which changes
+    once more what it has written into a checkpoint.
 
     A checkpoint between two optimiser steps of gradient accumulation goes back to the first of
     them: what was accumulated is computed again, on every rank, instead of being kept.
@@ -39,30 +53,18 @@ class ResumePoint(L.Callback):
         """What a checkpoint knows this callback by."""
         return STATE
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log what the run that wrote the checkpoint had not logged yet."""
-        unlogged, self._unlogged, self._trains = self._unlogged, None, False
-        if unlogged is not None:
-            for logger in trainer.loggers:
-                logger.log_metrics(unlogged["values"], unlogged["step"])
-                logger.save()
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Put `_fit` in the place of Lightning's loop over epochs, which it calls."""
+        if stage == "fit":
+            setattr(trainer.fit_loop, "run", partial(self._fit, trainer, pl_module))  # noqa: B010
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Note that there is something left to learn."""
-        self._trains = True
+        """Log what the run that wrote the checkpoint had not logged yet; Lightning does the rest.
 
-    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Do what is left of a run that had taken its last step: Lightning does nothing then.
-
-        That is its last validation, and to put averaged weights (EMA) in place.
+        In `on_fit_start` a checkpoint that is divided among ranks is not read yet.
         """
-        if self._validates and not self._trains:
-            trainer.validating = True
-            trainer.fit_loop.epoch_loop.val_loop.run()
-            trainer.training = True
-        for callback in [] if self._trains else getattr(trainer, "callbacks"):  # noqa: B009
-            if isinstance(callback, WeightAveraging):
-                callback.on_train_end(trainer, pl_module)
+        self._trains, self._validates = True, False
+        self._log_unlogged(trainer)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
@@ -70,6 +72,38 @@ class ResumePoint(L.Callback):
         """Note where the file of figures stood before gradients accumulate."""
         if batch_idx % trainer.accumulate_grad_batches == 0:
             self._rows_before_window = rows_of(trainer)
+
+    def _fit(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Train as Lightning does; where nothing is left to learn, do what is left to do."""
+        self._trains = False
+        if trainer.ckpt_path and stopped_early(trainer):
+            log.info("early stopping had ended this run: it does not train on")
+            trainer.should_stop = True
+        loop = trainer.fit_loop
+        type(loop).run(loop)
+        if not self._trains:
+            self._end(trainer, pl_module)
+
+    def _end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log, validate and put averaged weights (EMA) in place, as after a last step."""
+        self._log_unlogged(trainer)
+        if self._validates:
+            self._validates = False
+            trainer.validating = True
+            trainer.fit_loop.epoch_loop.val_loop.run()
+            trainer.training = True
+        leave_epoch(trainer.fit_loop)
+        for callback in callbacks_of(trainer):
+            if isinstance(callback, WeightAveraging):
+                callback.on_train_end(trainer, pl_module)
+
+    def _log_unlogged(self, trainer: L.Trainer) -> None:
+        unlogged, self._unlogged = self._unlogged, None
+        if unlogged is None:
+            return
+        for logger in trainer.loggers:
+            logger.log_metrics(unlogged["values"], unlogged["step"])
+            logger.save()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over what is still to be logged and done."""
@@ -87,12 +121,30 @@ class ResumePoint(L.Callback):
             state["rows"] = self._rows_before_window
         elif in_batch_end(trainer.fit_loop.epoch_loop):
             state["unlogged"] = unlogged_figures(trainer)
-            if validates_next(trainer.fit_loop):
+            if validation_follows(trainer):
                 go_on_with_validation(checkpoint)
                 state["validates"] = True
         elif in_epoch_end(trainer.fit_loop):
             go_back_to_last_batch(checkpoint)
         checkpoint["callbacks"][STATE] = state
+
+
+def stopped_early(trainer: L.Trainer) -> bool:
+    """Whether early stopping has ended this run: it keeps why, and Lightning keeps nothing of it.
+
+    Only where the run that goes on still has the callback: without it it is to train on.
+    """
+    stopping = (each for each in callbacks_of(trainer) if isinstance(each, EarlyStopping))
+    return any(each.stopping_reason != EarlyStoppingReason.NOT_STOPPED for each in stopping)
+
+
+def leave_epoch(loop: _FitLoop) -> None:
+    """Count the last step and its epoch as over; tests are logged at the step behind it."""
+    progress: Any = loop.epoch_progress
+    if progress.total.processed < progress.total.started:
+        loop.epoch_loop._batches_that_stepped += 1
+        progress.increment_processed()
+        progress.increment_completed()
 
 
 def rows_of(trainer: L.Trainer) -> int | None:
@@ -130,12 +182,6 @@ def unlogged_figures(trainer: L.Trainer) -> dict[str, Any] | None:
     values = {name: float(value) for name, value in connector.metrics["log"].items()}
     values.setdefault("epoch", trainer.current_epoch)
     return {"step": trainer.fit_loop.epoch_loop._batches_that_stepped, "values": values}
-
-
-def validates_next(fit_loop: _FitLoop) -> bool:
-    """Whether a validation follows the batch that has just been learned from."""
-    fetcher = fit_loop._data_fetcher
-    return fetcher is not None and fit_loop.epoch_loop._should_check_val_fx(fetcher)
 
 
 def go_on_with_validation(checkpoint: dict[str, Any]) -> None:

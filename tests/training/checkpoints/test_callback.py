@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -13,12 +14,13 @@ from lightning.pytorch.plugins.io import AsyncCheckpointIO
 
 from mmattn.data.loader import StatefulLoader
 from mmattn.errors import CheckpointError, ConfigError, DiskError
-from mmattn.training.checkpoints.callback import Checkpoints
 from mmattn.training.checkpoints import durable
+from mmattn.training.checkpoints.callback import Checkpoints
 from mmattn.training.checkpoints.content import read_checkpoint
 from mmattn.training.checkpoints.files import checkpoints_in
 from mmattn.training.checkpoints.finding import best_checkpoint, find_checkpoint, newest_whole
 from mmattn.training.checkpoints.manifest import verify
+from mmattn.training.checkpoints.resume_point import ResumePoint
 from mmattn.training.step_seed import StepSeed
 
 
@@ -363,6 +365,29 @@ def test_what_a_full_disk_refuses_from_the_first_is_no_path(fit, folder, monkeyp
     found = []
     fit(Disk(monkeypatch, full={2}), Ask(), max_epochs=1)
     assert found == [None, str(folder / "step_00000004.ckpt")]
+
+
+class Cut(L.Callback):
+    """Writes a checkpoint at the end of the last step, before the validation that follows it."""
+
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step == trainer.max_steps:
+            trainer.save_checkpoint(Path(trainer.default_root_dir) / "cut.ckpt")
+
+
+@pytest.mark.fault("F6")
+@pytest.mark.parametrize("full", [False, True])
+def test_a_validation_that_was_all_there_was_to_do_leaves_what_can_be_read(
+    fit, folder, tmp_path, monkeypatch, full
+):
+    options = {"max_steps": 6, "max_epochs": -1, "keep": {"monitor": "score", "mode": "max"}}
+    fit(ResumePoint(), Cut(), Scores(0.5), **options)
+    shutil.rmtree(folder)
+    disk = Disk(monkeypatch, full={0} if full else {})  # no step comes
+    trainer = fit(ResumePoint(), disk, Scores(0.5), go_on_from=tmp_path / "cut.ckpt", **options)
+    best = trainer.checkpoint_callback.best_model_path
+    assert best == ("" if full else str(folder / "epoch_000.ckpt"))
+    assert steps(folder) == ([] if full else [6])
 
 
 @pytest.mark.slow

@@ -6,7 +6,14 @@ from functools import partial
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import Checkpoint, EMAWeightAveraging, LearningRateMonitor
+from lightning.pytorch.callbacks import (
+    Callback,
+    Checkpoint,
+    EarlyStopping,
+    EMAWeightAveraging,
+    LearningRateMonitor,
+)
+from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from mmattn.blocks import BlockOptions
 from mmattn.classifier import Classifier
@@ -235,6 +242,75 @@ def test_what_other_tasks_draw_is_drawn_again(everywhere, request, kind):
     found = everywhere(made, wanted=lambda name: name.endswith(("batch-2.ckpt", "batch-5.ckpt")))
     assert len(found) == 2
     assert exact(found), found
+
+
+def test_where_the_strategy_restores_callbacks_late(everywhere, parts, monkeypatch):
+    """As FSDP does, after `on_fit_start`; after the last step there is nothing to learn."""
+    monkeypatch.setattr(SingleDeviceStrategy, "restore_checkpoint_after_setup", True)
+    found = everywhere(
+        parts,
+        wanted=lambda name: name.endswith(("batch-2.ckpt", "batch-6.ckpt")),
+        max_steps=6,
+        max_epochs=-1,
+    )
+    assert len(found) == 2
+    assert exact(found), found
+
+
+def stopping():
+    """Early stopping that ends a run at its first validation, as `conf` has it."""
+    return EarlyStopping("val/loss", stopping_threshold=1e9, check_on_train_epoch_end=False)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, pytest.param({"min_epochs": 2, "max_epochs": 3}, marks=pytest.mark.slow)]
+)
+def test_a_run_that_stopped_early_learns_nothing_more(everywhere, parts, options):
+    found = everywhere(
+        parts,
+        lambda: [EMAWeightAveraging(**AVERAGED), stopping()],
+        lambda name: name.endswith(("validation-6.ckpt", "epoch-6.ckpt")),
+        **options,
+    )
+    assert len(found) == 2
+    assert exact(found), found
+
+
+def test_without_early_stopping_a_run_that_stopped_early_trains_on(make_trainer, parts, tmp_path):
+    task, data = parts()
+    trainer = make_trainer(ResumePoint(), stopping(), max_epochs=2)
+    trainer.fit(task, datamodule=data)
+    assert trainer.global_step == 6
+    trainer.save_checkpoint(tmp_path / "its.ckpt")
+    task, data = parts()
+    trainer = make_trainer(ResumePoint(), max_epochs=2)
+    with pytest.warns(UserWarning, match="callbacks used to create the checkpoint"):
+        trainer.fit(task, datamodule=data, ckpt_path=tmp_path / "its.ckpt", weights_only=True)
+    assert trainer.global_step == 12
+
+
+def test_the_last_validation_comes_before_the_model_leaves_its_device(
+    make_trainer, parts, tmp_path, monkeypatch
+):
+    class Note(Callback):
+        def on_validation_end(self, *_):
+            noted.append("validation")
+
+    save, noted = SaveEverywhere(tmp_path), []
+    teardown = SingleDeviceStrategy.teardown
+    monkeypatch.setattr(
+        SingleDeviceStrategy, "teardown", lambda self: noted.append("teardown") or teardown(self)
+    )
+    options = {"max_steps": 6, "max_epochs": -1, "enable_checkpointing": True}
+    task, data = parts()
+    make_trainer(ResumePoint(), Note(), save, **options).fit(task, datamodule=data)
+    assert noted == ["validation", "teardown"]
+    (last,) = (tmp_path / name for name in save.names if name.endswith("batch-6.ckpt"))
+    task, data = parts()
+    trainer = make_trainer(ResumePoint(), Note(), max_steps=6, max_epochs=-1)
+    trainer.fit(task, datamodule=data, ckpt_path=last, weights_only=True)
+    assert noted == ["validation", "teardown"] * 2
+    assert (trainer.global_step, trainer.current_epoch) == (6, 1)
 
 
 def test_a_point_that_is_one_batch_off_is_found_out(everywhere, parts, monkeypatch):
