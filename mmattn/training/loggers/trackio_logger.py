@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.fabric.utilities.logger import _convert_params, _flatten_dict
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import Logger
@@ -45,8 +46,9 @@ class TrackioLogger(Logger):
         return self._name
 
     @property
+    @rank_zero_experiment
     def experiment(self) -> Any:
-        """The run, begun when it is first used."""
+        """The run, begun when it is first used; on other ranks than 0 one that does nothing."""
         if self._run is None:
             self._run = self._trackio.init(project=self._project, name=self._name, embed=False)
         return self._run

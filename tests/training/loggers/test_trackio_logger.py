@@ -3,9 +3,11 @@ import os
 import sqlite3
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from PIL import Image
 
 from mmattn.errors import ConfigError
@@ -40,6 +42,18 @@ def test_a_trackio_project_holds_figures_and_pictures(tmp_path):
     logged = {key: value for _, row in rows for key, value in json.loads(row).items()}
     assert logged["attention/entropy"] == 0.25
     assert logged["attention/0"]["caption"] == "a caption"
+
+
+def test_only_the_first_rank_opens_a_run(monkeypatch):
+    begun = []
+    module = SimpleNamespace(init=lambda **options: begun.append(options) or "run")
+    monkeypatch.setitem(sys.modules, "trackio", module)
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    TrackioLogger("project").experiment.log({"x": 1.0}, step=1)
+    assert begun == []
+    monkeypatch.setattr(rank_zero_only, "rank", 0)
+    assert TrackioLogger("project").experiment == "run"
+    assert len(begun) == 1
 
 
 def test_without_the_extra_the_error_names_it(monkeypatch):
