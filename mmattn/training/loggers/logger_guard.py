@@ -13,10 +13,11 @@ from typing import Any
 import lightning as L
 from lightning.fabric.loggers.logger import _DummyExperiment
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers.logger import DummyLogger
 
 from mmattn.errors import one_line
-from mmattn.training.loggers.call_queue import CallQueue
 from mmattn.training.checkpoints.moments import is_trial
+from mmattn.training.loggers.call_queue import CallQueue
 
 log = logging.getLogger(__name__)
 # All that Lightning, our callbacks and our users call of a logger.
@@ -165,7 +166,9 @@ def guarded_loggers(
         yield []
         return
     guards = [guard_of(logger, timeout) for logger in trainer.loggers]
-    trainer.loggers = [guard.logger for guard in guards if guard.start(values)]
+    begun = [guard.logger for guard in guards if guard.start(values)]
+    # Callbacks of Lightning's refuse to run without any: one that does nothing stands in.
+    trainer.loggers = [DummyLogger()] if guards and not begun else begun
     failed = True
     try:
         yield guards

@@ -3,10 +3,13 @@
 import threading
 
 import pytest
+from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 
+from mmattn.training.checkpoints.resume_point import ResumePoint
 from mmattn.training.loggers.logger_guard import METHODS, LoggerGuard
+from mmattn.training.loggers.metrics_file import MetricsFile
 
 pytestmark = pytest.mark.fault("F23")
 
@@ -101,6 +104,17 @@ def test_files_that_cannot_be_written_are_said_once(
     assert weights == plain
     (line,) = said(caplog)
     assert line.startswith(f"{kind.__name__} could not log (OSError: [Errno 28] No space left")
+
+
+def test_a_run_whose_only_logger_cannot_begin_trains_on(trained, caplog, tmp_path):
+    """Also with a callback of Lightning's that refuses to run without a logger."""
+    (tmp_path / "file").touch()
+    logger = MetricsFile(tmp_path / "file" / "folder", name="", version="")
+    weights, rows, plain = trained(logger, LearningRateMonitor("step"), ResumePoint())
+    assert weights == plain
+    (line,) = said(caplog)
+    assert line.startswith("MetricsFile could not begin (")
+    assert not rows
 
 
 def test_a_logger_that_fails_goes_on_when_its_service_is_back(trained, caplog):
