@@ -6,10 +6,11 @@ optimiser's state and the losses of every step must be equal to the last bit, an
 be the same curve. Epochs are made short, so that some cuts are at their ends. Everything happens in
 a temporary folder, which is removed.
 
-exit codes: 0 all are equal, 1 something differs (the first of it is named), 2 a mistake in the
-input. What can make a run inexact: trainer.deterministic=false on a GPU, where some operations add
-in any order (set trainer.deterministic=true); callbacks without callbacks.step_seed; augmentation
-or a model that draws random numbers from elsewhere than torch.
+exit codes: 0 all are equal, 1 something differs (the first of it is named) or nothing was learned
+at the last step, so that being equal means nothing, 2 a mistake in the input. What can make a run
+inexact: trainer.deterministic=false on a GPU, where some operations add in any order (set
+trainer.deterministic=true); callbacks without callbacks.step_seed; augmentation or a model that
+draws random numbers from elsewhere than torch.
 """
 
 import signal

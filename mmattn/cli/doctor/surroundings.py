@@ -18,6 +18,8 @@ EXTRAS = {
     "hub": ("huggingface_hub", "models on the Hugging Face hub"),
     "onnx": ("onnxruntime", "mmattn export --to onnx"),
     "sweep": ("hydra_plugins.hydra_joblib_launcher", "hydra/launcher=joblib"),
+    "slurm": ("hydra_plugins.hydra_submitit_launcher", "hydra/launcher=slurm"),
+    "meteor": ("pycocoevalcap", "the reference METEOR, a Java program"),
 }
 
 
@@ -49,11 +51,13 @@ def optional_parts() -> Iterator[Finding]:
     text = f"extras: {', '.join(have) or 'none'}"
     text += f"; not there: {', '.join(lacking)}" if lacking else ""
     yield Finding("ok", "optional", text)
-    java = "Java is there" if shutil.which("java") else "no Java: METEOR is left out"
+    needed = {"Java": shutil.which("java"), "the extra `meteor`": "meteor" in have}
+    without = " and ".join(name for name, there in needed.items() if not there)
+    meteor = f"METEOR is left out without {without}" if without else "METEOR can be measured"
     names = ("chromium", "chromium-browser", "google-chrome")
     browser = "Chromium is there" if any(map(shutil.which, names)) else "no Chromium: only the "
     browser += "" if browser.endswith("there") else "tests of pages need it"
-    yield Finding("ok", "optional", f"{java}; {browser}")
+    yield Finding("ok", "optional", f"{meteor}; {browser}")
 
 
 def fonts() -> Iterator[Finding]:
