@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from mmattn.errors import TrainingError
 from mmattn.training.checkpoints.callback import Checkpoints
 from mmattn.training.checkpoints.files import written
+from mmattn.training.parts import callbacks_of
 
 
 def last_checkpoint(trainer: L.Trainer) -> Path | None:
@@ -16,7 +17,7 @@ def last_checkpoint(trainer: L.Trainer) -> Path | None:
     Every rank calls it, and gets what rank 0 found, once that is whole.
     """
     paths = [trainer.ckpt_path] if trainer.ckpt_path else []
-    for callback in getattr(trainer, "callbacks"):  # noqa: B009 - Lightning does not declare it
+    for callback in callbacks_of(trainer):
         if isinstance(callback, Checkpoints):
             callback.settle(trainer)  # also forgets one that could not be written
             paths += callback.newest[-1:]
@@ -47,6 +48,6 @@ def roll_back(trainer: L.Trainer, path: Path) -> None:
     for optimizer, own in zip(trainer.optimizers, rates, strict=True):
         for group, rate in zip(optimizer.param_groups, own, strict=True):
             group["lr"] = rate
-    for callback in getattr(trainer, "callbacks"):  # noqa: B009
+    for callback in callbacks_of(trainer):
         if isinstance(callback, WeightAveraging):
             callback.on_load_checkpoint(trainer, module, checkpoint)

@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
+from mmattn.training.checkpoints.io import wait_for
 from mmattn.training.processes.whole_tensor import whole_tensor
 
 END = "end.pt"
@@ -61,10 +62,9 @@ class Trace(Checkpoint):
         self._before, self._weights = self._weights, weights_of(pl_module)
         self._note(trainer, pl_module)
         if self._step in self.cuts:
-            trainer.save_checkpoint(checkpoint_path(self.folder, self._step))
-            wait = getattr(trainer.strategy.checkpoint_io, "wait", None)
-            if callable(wait):  # it is written in the background
-                wait()
+            # Of all, not the weights alone.
+            trainer.save_checkpoint(checkpoint_path(self.folder, self._step), False)
+            wait_for(trainer)
         if self.dies and self._step > max(self.cuts):
             die(trainer)
 

@@ -11,8 +11,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mmattn.training.checkpoints.callback import Checkpoints
+from mmattn.training.checkpoints.io import wait_for
 from mmattn.training.checkpoints.moments import is_trial
 from mmattn.training.checkpoints.resume_point import begin_validation_again, pass_over_validation
+from mmattn.training.parts import callbacks_of
 from mmattn.training.stopping.stop_agreement import StopAgreement
 from mmattn.training.stopping.stop_request import REQUEST, Stopped, StopRequest
 
@@ -173,19 +175,17 @@ class Preemption(L.Callback):
         """Write a checkpoint, whole, before the program ends; return its path. None of a trial."""
         if is_trial(trainer):
             return None
-        for callback in callbacks(trainer):
+        for callback in callbacks_of(trainer):
             if self._swapped and isinstance(callback, WeightAveraging):
                 callback.on_validation_epoch_end(trainer, pl_module)  # gives the weights back
             if isinstance(callback, ModelCheckpoint) and callback.save_last:
                 callback.last_model_path = str(self.path)  # else it would take another name
         self._saving = True
-        for callback in callbacks(trainer):
+        for callback in callbacks_of(trainer):
             if isinstance(callback, Checkpoints):  # keeps an account of what it writes
                 return callback.save_now(trainer)
-        trainer.save_checkpoint(self.path)
-        wait = getattr(trainer.strategy.checkpoint_io, "wait", None)
-        if callable(wait):  # of one that writes in the background
-            wait()
+        trainer.save_checkpoint(self.path, False)  # not the weights alone
+        wait_for(trainer)
         return self.path
 
     def _exit_code(self, trainer: L.Trainer) -> int:
@@ -215,11 +215,6 @@ class _Signals:
 
     def teardown(self) -> None:
         """Do nothing."""
-
-
-def callbacks(trainer: L.Trainer) -> list[L.Callback]:
-    """Return the trainer's callbacks (Lightning gives it the attribute without declaring it)."""
-    return getattr(trainer, "callbacks")  # noqa: B009
 
 
 def _nothing() -> None:
