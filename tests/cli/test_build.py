@@ -7,10 +7,10 @@ from lightning.pytorch.callbacks import (
 from omegaconf import OmegaConf
 
 from mmattn.cli.build import build, build_trainer
-from mmattn.cli.run import callbacks
 from mmattn.errors import ConfigError, UserError
 from mmattn.training.checkpoints.callback import Checkpoints
 from mmattn.training.checkpoints.resume_point import ResumePoint
+from mmattn.training.parts import callbacks_of
 from mmattn.training.pictures.attention_logger import AttentionLogger
 from mmattn.training.pictures.head_statistics import HeadStatisticsLogger
 from mmattn.training.processes.shared_buffers import SharedBuffers
@@ -63,14 +63,14 @@ def test_what_a_constructor_refuses_is_one_line_with_the_key(part, error, said):
 def test_a_callback_stays_away_where_the_trainer_has_no_use_for_it(composed):
     kinds = {RichProgressBar, Checkpoints, LearningRateMonitor}
     everything = build_trainer(composed("trainer.accelerator=cpu"))
-    assert kinds <= names(callbacks(everything))
+    assert kinds <= names(callbacks_of(everything))
     quiet = build_trainer(
         composed(
             *("trainer.accelerator=cpu", "logger=none"),
             *("trainer.enable_progress_bar=false", "trainer.enable_checkpointing=false"),
         )
     )
-    assert not kinds & names(callbacks(quiet))
+    assert not kinds & names(callbacks_of(quiet))
 
 
 def test_what_is_set_to_null_stays_away(composed):
@@ -90,7 +90,7 @@ def test_wandb_is_not_told_what_it_warns_of(composed, monkeypatch):
 @pytest.mark.parametrize("order", ["[default,ema]", "[ema,default]"])
 def test_averaged_weights_leave_after_what_looks_at_them(composed, order):
     trainer = build_trainer(composed("trainer.accelerator=cpu", f"callbacks={order}"))
-    order = [type(callback) for callback in callbacks(trainer)]
+    order = [type(callback) for callback in callbacks_of(trainer)]
     assert order[:3] == [ResumePoint, SharedBuffers, Preemption]
     assert order.index(EMAWeightAveraging) > order.index(AttentionLogger)
     assert order.index(EMAWeightAveraging) > order.index(HeadStatisticsLogger)

@@ -205,8 +205,14 @@ def test_a_service_that_is_killed_is_replaced_by_an_offline_run_of_the_same_id(
 ):
     ids = []
     note = At(1, lambda: ids.append(offline.version))
-    kill = At(2, to_service(signal.SIGKILL))
-    weights, rows, plain = trained(offline, note, kill)
+
+    def kill():
+        to_service(signal.SIGKILL)()
+        while not said(caplog):  # the first calls may not notice, and the run is short
+            offline.log_metrics({"x": 1.0}, 0)
+            time.sleep(0.01)
+
+    weights, rows, plain = trained(offline, note, At(2, kill))
     assert weights == plain
     (line,) = said(caplog)
     assert line.startswith("W&B's service has died (")
