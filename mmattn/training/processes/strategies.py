@@ -13,6 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch.optim import Optimizer
 
 from mmattn.errors import ConfigError
+from mmattn.training.parts import callbacks_of
 from mmattn.training.processes.launcher import Launcher
 from mmattn.training.processes.sharded_state import (
     optimizer_state,
@@ -106,8 +107,7 @@ class FSDP(ModelParallelStrategy):
     def connect(self, model: L.LightningModule) -> None:
         """Take a task, whose model is to be divided when it trains."""
         super().connect(model)
-        callbacks = getattr(model.trainer, "callbacks")  # noqa: B009 - Lightning does not declare it
-        if any(isinstance(each, WeightAveraging) for each in callbacks):
+        if any(isinstance(each, WeightAveraging) for each in callbacks_of(model.trainer)):
             raise ConfigError("callbacks.ema cannot average parts of weights: use trainer=ddp")
         # Not a method of our tasks: Lightning would take each for one that divides its own model.
         model.configure_model = partial(self._divide_model, model)
