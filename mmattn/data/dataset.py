@@ -53,6 +53,26 @@ class Splits:
     notes: tuple[str, ...] = field(default=())
 
 
+@runtime_checkable
+class AnySplits(Protocol):
+    """What a source hands over, whatever its sets hold."""
+
+    @property
+    def train(self) -> Any:
+        """The training set."""
+        ...
+
+    @property
+    def val(self) -> Any:
+        """The validation set."""
+        ...
+
+    @property
+    def test(self) -> Mapping[str, Any]:
+        """The test sets by name."""
+        ...
+
+
 def by_split(splits: Any) -> dict[str, Any]:
     """Return "train", "val", and "test" or "test/NAME" -> set, of what any source hands over."""
     tests = {f"test/{name}" if name else "test": each for name, each in splits.test.items()}

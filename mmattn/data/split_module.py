@@ -3,10 +3,10 @@
 import copy
 import logging
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Sequence, Sized
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, TypeVar
 
 import lightning as L
 import numpy as np
@@ -14,7 +14,9 @@ from torch import Tensor
 
 from mmattn.data.augment import KeyedReader
 from mmattn.data.bad_samples import REPORT, BadSamples
+from mmattn.data.dataset import AnySplits
 from mmattn.data.image_cache import cache_as_set
+from mmattn.data.lengths import check_lengths
 from mmattn.data.loader import StatefulLoader, check_same_order
 from mmattn.data.loader_options import LoaderOptions as LoaderOptions
 from mmattn.data.loader_options import TokenizerOptions as TokenizerOptions
@@ -33,26 +35,6 @@ AT_HOME = (
     *("_splits", "_features_of", "_image_cache", "_train_loader", "_bad"),
     *("_text_sizes", "_train_lengths"),
 )
-
-
-@runtime_checkable
-class AnySplits(Protocol):
-    """What a source hands over, whatever its sets hold."""
-
-    @property
-    def train(self) -> Any:
-        """The training set."""
-        ...
-
-    @property
-    def val(self) -> Any:
-        """The validation set."""
-        ...
-
-    @property
-    def test(self) -> Mapping[str, Any]:
-        """The test sets by name."""
-        ...
 
 
 S = TypeVar("S", bound=AnySplits)
@@ -293,31 +275,8 @@ class SplitDataModule(L.LightningDataModule, Generic[S]):
         return CaptionTokenizer.train(texts, options.vocab_size, options.min_frequency)
 
     def check_lengths(self, what: str, lengths: Sequence[int], place: Callable[[int], str]) -> None:
-        """Refuse texts that are too long, or warn of them where they are to be cut.
-
-        Args:
-            what: these texts, in words.
-            lengths: in tokens.
-            place: number of a text -> which one that is, in words that follow its length.
-
-        Raises:
-            DataError: with how many there are, and the longest.
-        """
-        over = sum(length > self.max_length for length in lengths)
-        if not over:
-            return
-        longest = max(range(len(lengths)), key=lengths.__getitem__)
-        p50, p95 = (sorted(lengths)[int(share * (len(lengths) - 1))] for share in (0.5, 0.95))
-        found = (
-            f"{over} of {len(lengths)} {what} are longer than max_length={self.max_length} tokens "
-            f"(half have up to {p50}, 95 % up to {p95}); "
-            f"the longest has {lengths[longest]}, {place(longest)}"
-        )
-        if not self.truncate:
-            raise DataError(
-                f"{found}. Set data.max_length={lengths[longest]}, or data.truncate=true to cut"
-            )
-        log.warning("%s. They are cut.", found)
+        """Refuse texts that are too long, or warn of them: see `lengths.check_lengths`."""
+        check_lengths(what, lengths, place, self.max_length, truncate=self.truncate)
 
     def check_transforms(self) -> None:
         """Try the transforms on the first training image: a wrong one is better known now.
@@ -333,14 +292,7 @@ class SplitDataModule(L.LightningDataModule, Generic[S]):
                 raise
             except (ValueError, TypeError, RuntimeError) as error:
                 raise ConfigError(f"data.{name}_transform fails: {error}") from error
-            wanted = (3, *self.image_size)
-            for image in images:
-                if tuple(image.shape) != wanted or not image.is_floating_point():
-                    raise ConfigError(
-                        f"data.{name}_transform gives {image.dtype} {tuple(image.shape)}, and the "
-                        f"model needs floats {wanted}: make it end in data.image_size and in "
-                        "ToNormalised"
-                    )
+            _check_shapes(name, images, self.image_size)
 
     def _evaluation(self, dataset: Any) -> StatefulLoader:
         reader = self._reading(dataset, self.eval_transform, whole=True)
@@ -416,3 +368,14 @@ def _whole(features_of: Callable[[Any], Any], images: Any) -> Any:
 
 def _as_is(features: Tensor) -> Tensor:
     return features
+
+
+def _check_shapes(name: str, images: Sequence[Tensor], size: tuple[int, int]) -> None:
+    """Raise ConfigError unless a transform gives floats [3, height, width] of this size."""
+    wanted = (3, *size)
+    for image in images:
+        if tuple(image.shape) != wanted or not image.is_floating_point():
+            raise ConfigError(
+                f"data.{name}_transform gives {image.dtype} {tuple(image.shape)}, and the "
+                f"model needs floats {wanted}: make it end in data.image_size and in ToNormalised"
+            )
