@@ -7,6 +7,7 @@ import functools
 import logging
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ from mmattn.training.loggers.logger_guard import LoggerGuard
 
 log = logging.getLogger(__name__)
 GRACE = 30.0  # seconds beyond W&B's own limits: to try offline, to end its service
+ENDING = 5.0  # seconds at most that a killed process may take to be gone
 SERVICE = "wandb-core"  # the process through which W&B's library does everything
 # Each of them takes a step of W&B's, by way of `log_metrics`.
 STEPS = ("log_metrics", "log_image", "log_text", "log_table", "log_audio", "log_video")
@@ -176,11 +178,17 @@ def with_limits(settings: Any, seconds: float) -> Any:
 
 
 def end_service() -> None:
-    """Kill this process's own W&B service, which no longer answers; only Linux tells which."""
+    """Kill this process's own W&B service, which no longer answers; only Linux tells which.
+
+    What is killed ends a little later: it is waited for, so that nothing is left of it.
+    """
     for pid in children(SERVICE):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     tear_down()
+    until = time.monotonic() + ENDING
+    while children(SERVICE) and time.monotonic() < until:
+        time.sleep(0.01)
 
 
 def tear_down() -> None:
