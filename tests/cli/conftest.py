@@ -119,3 +119,20 @@ def call(monkeypatch, capfd):
         return code, printed.out, printed.err
 
     return called
+
+
+@pytest.fixture
+def call_command(monkeypatch, capsys):
+    """Call a command; returns the exit code and what it printed."""
+
+    def called(command, *arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mmattn", *map(str, arguments)])
+        try:
+            command.main()
+            code = 0
+        except SystemExit as ended:
+            code = ended.code
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return called

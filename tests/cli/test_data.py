@@ -1,7 +1,6 @@
 """`mmattn data check` and `mmattn pack` as typed: what is printed, and the exit codes."""
 
 import json
-import sys
 import tarfile
 
 import pytest
@@ -24,61 +23,44 @@ def root(tmp_path):
     return folder
 
 
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Call a command; returns the exit code and what it printed."""
-
-    def called(command, *arguments) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mmattn", *map(str, arguments)])
-        try:
-            command.main()
-            code = 0
-        except SystemExit as ended:
-            code = ended.code
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return called
-
-
 def chosen(root):
     return ["data=caption_table", f"data.root={root}"]
 
 
-def test_a_sound_set_ends_with_0(call, root):
-    code, out, err = call(data, "check", *chosen(root), "--fast")
+def test_a_sound_set_ends_with_0(call_command, root):
+    code, out, err = call_command(data, "check", *chosen(root), "--fast")
     assert (code, err) == (0, "")
     assert out.startswith("train: 2 images, 2 texts, tokens p50 ")
     assert out.endswith("8 x 8 to 8 x 8 pixels\nno problems\n")
 
 
 @pytest.mark.fault("F15")
-def test_problems_end_with_2_and_json_has_them_all(call, root):
+def test_problems_end_with_2_and_json_has_them_all(call_command, root):
     (root / "1.png").write_bytes((root / "1.png").read_bytes()[:-30])
     (root / "0.png").write_bytes(b"")
-    code, out, err = call(data, "check", *chosen(root))
+    code, out, err = call_command(data, "check", *chosen(root))
     assert code == 2
     assert "problem: train: 1.png: " in err
     assert "captions.csv:2: " in err
     assert out.endswith("2 problems\n")
-    code, out, err = call(data, "check", "--json", *chosen(root))
+    code, out, err = call_command(data, "check", "--json", *chosen(root))
     assert (code, err) == (2, "")
     assert len(json.loads(out)["problems"]) == 2
 
 
 @pytest.mark.fault("F15")
-def test_problems_that_are_too_many_to_list_are_counted(call, root, monkeypatch):
+def test_problems_that_are_too_many_to_list_are_counted(call_command, root, monkeypatch):
     monkeypatch.setattr(Problems, "kept", 1)
     for i in range(4):
         (root / f"{i}.png").unlink()
-    code, out, err = call(data, "check", *chosen(root))
+    code, out, err = call_command(data, "check", *chosen(root))
     assert code == 2
     assert err.endswith("problem: and 3 more\n")
     assert out.endswith("\n4 problems\n")
-    assert json.loads(call(data, "check", "--json", *chosen(root))[1])["unlisted"] == 3
+    assert json.loads(call_command(data, "check", "--json", *chosen(root))[1])["unlisted"] == 3
 
 
-def test_mistakes_are_one_line(call, root, tmp_path):
+def test_mistakes_are_one_line(call_command, root, tmp_path):
     for command, arguments, said in [
         (data, ["check", "data=caption_tabel"], "data=caption_tabel: no such option; did you mean"),
         (data, ["check", "data.rot=x"], "data.rot: no such key"),
@@ -98,7 +80,7 @@ def test_mistakes_are_one_line(call, root, tmp_path):
         (pack, [*chosen(root / "absent"), "--out", tmp_path / "x"], "is not a folder"),
         (pack, ["data=manifest", "--out", tmp_path / "x"], "is not a folder"),
     ]:
-        code, out, err = call(command, *arguments)
+        code, out, err = call_command(command, *arguments)
         assert (code, out) == (2, "")
         assert err.startswith("error: ")
         assert said in err
@@ -119,26 +101,26 @@ def test_packages_are_allowed_on_the_command_line_only(tmp_path):
         data_config.build_data(["experiment=own"], tmp_path)
 
 
-def test_pack_then_check_then_index(call, root, tmp_path):
+def test_pack_then_check_then_index(call_command, root, tmp_path):
     packed = tmp_path / "packed"
-    code, out, err = call(pack, *chosen(root), "--out", packed, "--shard-size", "20K")
+    code, out, err = call_command(pack, *chosen(root), "--out", packed, "--shard-size", "20K")
     assert (code, err) == (0, "")
     assert "train/00000.tar\n" in out
     assert f"mmattn train data=shards data.root={packed}" in out
     before = {path: path.read_bytes() for path in packed.rglob("*.json")}
     for path in packed.rglob("*.index.json"):
         path.unlink()
-    assert call(data, "check", "data=shards", f"data.root={packed}")[0] == 2
-    code, out, err = call(pack, "--index", packed)
+    assert call_command(data, "check", "data=shards", f"data.root={packed}")[0] == 2
+    code, out, err = call_command(pack, "--index", packed)
     assert (code, err) == (0, "")
     assert f"{packed}/val/00000.tar: 1 images\n" in out
     assert before == {path: path.read_bytes() for path in packed.rglob("*.json")}
-    code, out, err = call(data, "check", "data=shards", f"data.root={packed}")
+    code, out, err = call_command(data, "check", "data=shards", f"data.root={packed}")
     assert (code, err) == (0, "")
     assert out.startswith("train: 2 images, 2 texts")
 
 
-def test_an_index_is_the_same_whether_its_shard_or_a_folder_is_named(call, root, tmp_path):
+def test_an_index_is_the_same_whether_its_shard_or_a_folder_is_named(call_command, root, tmp_path):
     shard = tmp_path / "wds" / "a" / "00000.tar"
     shard.parent.mkdir(parents=True)
     with tarfile.open(shard, "w") as opened:
@@ -147,17 +129,17 @@ def test_an_index_is_the_same_whether_its_shard_or_a_folder_is_named(call, root,
             opened.add(root / "captions.csv", f"{i}.txt")
     written = []
     for place in (shard, shard.parent, tmp_path / "wds"):
-        assert call(pack, "--index", place)[0] == 0
+        assert call_command(pack, "--index", place)[0] == 0
         written.append(shard.with_name("00000.index.json").read_bytes())
         shard.with_name("00000.index.json").unlink()
     assert written[0] == written[1] == written[2]
 
 
-def test_sets_with_labels_are_not_packed(call, root, tmp_path):
+def test_sets_with_labels_are_not_packed(call_command, root, tmp_path):
     splits = ["train", "train", "val", "test"]
     rows = [f"{i}.png,is it {i}?,{s},{'yes' if i else 'no'}" for i, s in enumerate(splits)]
     (root / "data.csv").write_text("\n".join(["image,text,split,label", *rows]))
-    code, _, err = call(pack, "data=manifest", f"data.root={root}", "--out", tmp_path / "x")
+    code, _, err = call_command(pack, "data=manifest", f"data.root={root}", "--out", tmp_path / "x")
     assert code == 2
     assert "Manifest has labels, and shards hold images with captions only" in err
     assert not (tmp_path / "x").exists()

@@ -1,6 +1,6 @@
 """`mmattn view` as typed: pages, or one line that says what is wrong."""
 
-import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -33,20 +33,9 @@ def run(tmp_path):
 
 
 @pytest.fixture
-def call(monkeypatch, capsys):
+def call(call_command):
     """Call the command; returns the exit code and what it printed."""
-
-    def called(*arguments) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mmattn view", *map(str, arguments)])
-        try:
-            view.main()
-            code = 0
-        except SystemExit as ended:
-            code = ended.code
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return called
+    return partial(call_command, view)
 
 
 def test_pages_lie_in_the_run_and_their_place_is_printed(call, run):
