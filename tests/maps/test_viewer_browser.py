@@ -424,6 +424,27 @@ def test_kinds_and_comparisons(viewer, tmp_path):
         viewer.count(f"#panel {found[tab]}", cells + (tab == "text"))
 
 
+def test_a_button_that_is_pressed_while_the_page_is_drawn_is_clicked(viewer, example):
+    viewer.open(example)
+    drawn = "() => document.documentElement.dataset.drawn"
+    for selector in ("#tab-words", "#panel .word-cell:nth-child(2)"):
+        viewer.page.hover(selector)
+        viewer.settled()
+        before = viewer.page.evaluate(drawn)
+        viewer.page.mouse.down()
+        viewer.press("+")
+        viewer.settled()
+        assert viewer.page.evaluate(drawn) == before  # it waits
+        viewer.page.mouse.up()
+        viewer.settled()
+        assert viewer.page.evaluate(drawn) != before
+    assert viewer.page.get_attribute("#tab-words", "aria-selected") == "true"
+    pressed = viewer.page.eval_on_selector_all(
+        "#panel .word-cell", "all => all.map(cell => cell.getAttribute('aria-pressed'))"
+    )
+    assert pressed[:3] == ["false", "true", "false"]
+
+
 def test_help_opens_and_closes_by_key(viewer, example):
     viewer.open(example)
     viewer.press("?")

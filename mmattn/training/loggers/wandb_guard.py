@@ -7,7 +7,7 @@ import functools
 import logging
 import os
 import signal
-import time
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 
 import wandb
 from lightning.pytorch.loggers import WandbLogger
+from wandb.sdk import wandb_setup
 
 from mmattn.errors import one_line
 from mmattn.training.loggers.continued_logs import WANDB_RUNS, WandbRun
@@ -178,23 +179,32 @@ def with_limits(settings: Any, seconds: float) -> Any:
 
 
 def end_service() -> None:
-    """Kill this process's own W&B service, which no longer answers; only Linux tells which.
-
-    What is killed ends a little later: it is waited for, so that nothing is left of it.
-    """
+    """Kill this process's own W&B service, which no longer answers; only Linux tells which."""
     for pid in children(SERVICE):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     tear_down()
-    until = time.monotonic() + ENDING
-    while children(SERVICE) and time.monotonic() < until:
-        time.sleep(0.01)
 
 
 def tear_down() -> None:
-    """Let W&B's library forget a service that is dead; it would exit with that one's code."""
+    """Let W&B's library forget a service that is dead; it would exit with that one's code.
+
+    The library does not wait for a service that it cannot reach, so that its process would stay in
+    the system's table: it is waited for here.
+    """
+    process = service_process()
     with suppress(Exception, SystemExit):
         wandb.teardown()
+    if process is not None:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(ENDING)
+
+
+def service_process() -> subprocess.Popen | None:
+    """Return the process of W&B's service, if this process began one; nothing public names it."""
+    with suppress(AttributeError):
+        return wandb_setup._singleton._connection._proc._process  # pyright: ignore
+    return None
 
 
 def children(name: str) -> list[int]:

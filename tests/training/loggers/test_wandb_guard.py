@@ -10,7 +10,6 @@ import shlex
 import signal
 import threading
 import time
-import warnings
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -26,13 +25,14 @@ from mmattn.training.loggers.wandb_guard import (
     SERVICE,
     WandbGuard,
     children,
+    service_process,
     tear_down,
     with_limits,
 )
 
 pytestmark = [
     pytest.mark.fault("F23"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 KEY = "0123456789" * 4
 RUN = {"id": "x", "project": {"name": "test", "entity": {"name": "me"}}}
@@ -74,9 +74,7 @@ def _anew():
     tear_down()
     yield
     tear_down()
-    with warnings.catch_warnings():  # nobody waits for a service that was killed
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
+    gc.collect()  # what it might leave is complained of here
 
 
 @pytest.fixture
@@ -267,8 +265,15 @@ def test_a_checkpoint_does_not_ask_a_service_that_is_gone_or_hangs(
 
 def test_a_service_that_hangs_is_ended_when_the_limit_is_over(trained, offline, caplog, capsys):
     """It is stopped before the first step and never goes on, and yet the run comes to its end."""
-    weights, rows, plain = trained(offline, At(1, to_service(signal.SIGSTOP)), end=2.5)
+    found = []
+
+    def stop():
+        found.append(service_process())
+        to_service(signal.SIGSTOP)()
+
+    weights, rows, plain = trained(offline, At(1, stop), end=2.5)
     assert weights == plain
+    assert found[0].returncode == -signal.SIGKILL  # it was waited for, too
     assert said(caplog) == [
         "WandbLogger did not answer in 2.5 s; training goes on, its figures are in metrics.csv, "
         "and this is said once"
