@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from mmattn.batch import IGNORE, CaptionBatch, ImageTokens
+from mmattn.batch import CaptionBatch, ImageTokens
 from mmattn.captioner import Captioner
 from mmattn.data.order import stable_hash
 from mmattn.data.tokenizer import CaptionTokenizer
@@ -17,6 +17,7 @@ from mmattn.decoding.decoded import Decoded, Limits
 from mmattn.decoding.greedy import Greedy
 from mmattn.metrics.collection import CaptionScores
 from mmattn.metrics.keyed_means import KeyedMeans
+from mmattn.tasks.methods.cross_entropy import CrossEntropy
 from mmattn.tasks.task import Task
 
 TOKEN_MEANS = ("loss", "token_accuracy")
@@ -42,8 +43,7 @@ class CaptioningTask(Task):
         scheduler: (optimiser, total steps) -> learning-rate schedule per step, or None.
         max_length: the longest caption that is generated, in tokens.
         test_names: names of the test sets, in the order of their loaders.
-        label_smoothing: share of the target's probability spread over all tokens (Szegedy et al.
-            2016).
+        cross_entropy: how it learns from captions.
         layer_decay: learning rate of each encoder layer over that of the next.
         meteor: test with METEOR too, where the extra `meteor` and Java are installed.
     """
@@ -61,14 +61,15 @@ class CaptioningTask(Task):
         *,
         max_length: int,
         test_names: Sequence[str] = ("",),
-        label_smoothing: float = 0.0,
+        cross_entropy: CrossEntropy | None = None,
         layer_decay: float = 1.0,
         meteor: bool = False,
     ):
         super().__init__(
             model, tokenizer, optimizer, scheduler, test_names=test_names, layer_decay=layer_decay
         )
-        self.max_length, self.label_smoothing = max_length, label_smoothing
+        self.max_length = max_length
+        self.cross_entropy = cross_entropy or CrossEntropy()
         self.val_scores = CaptionScores()
         self.test_scores = [CaptionScores(meteor=meteor) for _ in self.test_names]
         self.val_means = KeyedMeans(TOKEN_MEANS)
@@ -86,14 +87,10 @@ class CaptioningTask(Task):
         return self.model.logits(hidden[batch.valid]), batch.labels[batch.valid]
 
     def training_step(self, batch: CaptionBatch, batch_idx: int) -> Float[Tensor, ""]:
-        """Return the mean cross-entropy over the real tokens of the batch."""
-        logits, targets = self.token_losses(self.encode(batch), batch)
-        loss = F.cross_entropy(
-            logits, targets, ignore_index=IGNORE, label_smoothing=self.label_smoothing
-        )
+        """Return the loss of the batch's captions."""
+        loss, figures = self.cross_entropy(self.model, self.encode(batch), batch)
         self.log("train/loss", loss, prog_bar=True)
-        accuracy = (logits.detach().argmax(-1) == targets).float().mean()
-        self.log("train/token_accuracy", accuracy)
+        self.log_dict({f"train/{name}": value for name, value in figures.items()})
         return loss
 
     def validation_step(self, batch: CaptionBatch, batch_idx: int) -> None:

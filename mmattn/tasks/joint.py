@@ -19,6 +19,7 @@ from mmattn.joint import JointModel
 from mmattn.tasks.captioning import CaptioningTask
 from mmattn.tasks.contrastive import belong, caption_numbers, contrastive_loss
 from mmattn.tasks.matching import matching_pairs
+from mmattn.tasks.methods.cross_entropy import CrossEntropy
 from mmattn.tasks.objective import Objective
 from mmattn.tasks.pair_scores import PairScores, Texts, read_texts
 
@@ -42,7 +43,7 @@ class JointTask(CaptioningTask):
         rerank: how many candidates the matcher puts in order where retrieval is measured; 0 does
             not measure that.
         foil_seed: of the choice of foils, which is the same in every run and epoch.
-        test_names, label_smoothing, layer_decay, meteor: see `CaptioningTask`.
+        test_names, cross_entropy, layer_decay, meteor: see `CaptioningTask`.
 
     Raises:
         ConfigError: for weights and options that do not fit the model or each other.
@@ -68,7 +69,7 @@ class JointTask(CaptioningTask):
         rerank: int = 0,
         foil_seed: int = 0,
         test_names: Sequence[str] = ("",),
-        label_smoothing: float = 0.0,
+        cross_entropy: CrossEntropy | None = None,
         layer_decay: float = 1.0,
         meteor: bool = False,
     ):
@@ -81,7 +82,7 @@ class JointTask(CaptioningTask):
             *(model, tokenizer, optimizer, scheduler),
             max_length=max_length,
             test_names=test_names,
-            label_smoothing=label_smoothing,
+            cross_entropy=cross_entropy,
             layer_decay=layer_decay,
             meteor=meteor,
         )
@@ -139,10 +140,9 @@ class JointTask(CaptioningTask):
             self._log_pairs(self.test_prefix(i), self._pairs_of_test(i))
 
     def _caption_loss(self, image: ImageTokens, batch: CaptionBatch) -> Float[Tensor, ""]:
-        logits, targets = self.token_losses(self.model.connect(image), batch)
-        accuracy = (logits.detach().argmax(-1) == targets).float().mean()
-        self.log("train/token_accuracy", accuracy)
-        return F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        loss, figures = self.cross_entropy(self.model, self.model.connect(image), batch)
+        self.log_dict({f"train/{name}": value for name, value in figures.items()})
+        return loss
 
     def _pair_losses(
         self, image: ImageTokens, batch: CaptionBatch, texts: Texts

@@ -25,6 +25,7 @@ from mmattn.tasks.captioning import CaptioningTask
 from mmattn.tasks.contrastive import caption_numbers, contrastive_loss
 from mmattn.tasks.joint import JointTask
 from mmattn.tasks.matching import matching_pairs
+from mmattn.tasks.methods.cross_entropy import CrossEntropy
 from mmattn.tasks.objective import Objective
 from mmattn.text import TextTransformer
 from mmattn.training.freezing import Freeze
@@ -118,12 +119,12 @@ def test_the_loss_is_the_weighted_sum_of_three(logged):
 
 def test_captions_cost_what_they_cost_a_captioner(logged, monkeypatch):
     data = make_data()
-    task = make_task(data, label_smoothing=0.1)
+    task = make_task(data, cross_entropy=CrossEntropy(label_smoothing=0.1))
     batch = data.evaluation_batch(data.splits.train, range(9))
     plain = CaptioningTask(
         *(task.model, data.tokenizer, partial(torch.optim.AdamW, lr=1e-3), None),
         max_length=LENGTH,
-        label_smoothing=0.1,
+        cross_entropy=CrossEntropy(label_smoothing=0.1),
     )
     monkeypatch.setattr(plain, "log", lambda *_, **__: None)
     loss = plain.training_step(batch, 0)
