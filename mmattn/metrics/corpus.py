@@ -16,6 +16,11 @@ def check_corpus(references: Sequence[Sequence], predictions: Sequence) -> None:
         )
     if not predictions:
         raise DataError("there is no caption to score: the corpus is empty")
+    check_references(references)
+
+
+def check_references(references: Sequence[Sequence]) -> None:
+    """Raise `DataError` unless every image has at least one reference, in a list."""
     for index, image in enumerate(references):
         if isinstance(image, str):
             raise DataError(f"the references of image {index} are one string, not a list of them")

@@ -1,5 +1,6 @@
 """The captioning task: batch -> model -> loss -> log, and captions of unseen images."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,9 +16,13 @@ from mmattn.data.order import stable_hash
 from mmattn.data.tokenizer import CaptionTokenizer
 from mmattn.decoding.decoded import Decoded, Limits
 from mmattn.decoding.greedy import Greedy
+from mmattn.errors import ConfigError
 from mmattn.metrics.collection import CaptionScores
 from mmattn.metrics.keyed_means import KeyedMeans
+from mmattn.tasks.methods.caption_reward import CaptionReward
 from mmattn.tasks.methods.cross_entropy import CrossEntropy
+from mmattn.tasks.methods.phases import two_phases
+from mmattn.tasks.methods.self_critical import SelfCritical, SelfCriticalLoss
 from mmattn.tasks.task import Task
 
 TOKEN_MEANS = ("loss", "token_accuracy")
@@ -44,6 +49,8 @@ class CaptioningTask(Task):
         max_length: the longest caption that is generated, in tokens.
         test_names: names of the test sets, in the order of their loaders.
         cross_entropy: how it learns from captions.
+        self_critical: how it learns, later, from the reward of captions of its own; not at all if
+            None. Needs the trainer to have a `CaptionDataModule`, for its training captions.
         layer_decay: learning rate of each encoder layer over that of the next.
         meteor: test with METEOR too, where the extra `meteor` and Java are installed.
     """
@@ -62,6 +69,7 @@ class CaptioningTask(Task):
         max_length: int,
         test_names: Sequence[str] = ("",),
         cross_entropy: CrossEntropy | None = None,
+        self_critical: SelfCritical | None = None,
         layer_decay: float = 1.0,
         meteor: bool = False,
     ):
@@ -69,7 +77,8 @@ class CaptioningTask(Task):
             model, tokenizer, optimizer, scheduler, test_names=test_names, layer_decay=layer_decay
         )
         self.max_length = max_length
-        self.cross_entropy = cross_entropy or CrossEntropy()
+        self.cross_entropy, self.self_critical = cross_entropy or CrossEntropy(), self_critical
+        self._self_critical_loss: SelfCriticalLoss | None = None
         self.val_scores = CaptionScores()
         self.test_scores = [CaptionScores(meteor=meteor) for _ in self.test_names]
         self.val_means = KeyedMeans(TOKEN_MEANS)
@@ -86,9 +95,45 @@ class CaptioningTask(Task):
         hidden = self.model.decode(image, batch.tokens)
         return self.model.logits(hidden[batch.valid]), batch.labels[batch.valid]
 
+    def on_fit_start(self) -> None:
+        """Count the training captions' n-grams, by which rewards are weighted."""
+        if self.self_critical is not None:
+            train = getattr(self.trainer, "datamodule").splits.train  # noqa: B009
+            options = self.self_critical
+            reward = CaptionReward(
+                (train.captions(i) for i in range(len(train))),
+                cider=options.cider,
+                bleu=options.bleu,
+                end_token=options.end_token,
+            )
+            self._self_critical_loss = SelfCriticalLoss(
+                options, reward, self.tokenizer, self.max_length
+            )
+
+    def configure_schedule(self, optimizer: Optimizer) -> Any:
+        """Build the schedule; that of cross-entropy ends where self-critical training begins."""
+        if self.self_critical is None:
+            return super().configure_schedule(optimizer)
+        total, options = self.total_steps(), self.self_critical
+        a_epoch = math.ceil(
+            self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
+        )
+        steps = options.start_epoch * a_epoch
+        if steps >= total:
+            raise ConfigError(
+                f"task.self_critical.start_epoch={options.start_epoch} is never reached: the run "
+                f"ends after {total} steps, and an epoch has {a_epoch}; set trainer.max_epochs "
+                f"above {options.start_epoch}"
+            )
+        return two_phases(optimizer, self.make_scheduler, steps, options.lr)
+
     def training_step(self, batch: CaptionBatch, batch_idx: int) -> Float[Tensor, ""]:
-        """Return the loss of the batch's captions."""
-        loss, figures = self.cross_entropy(self.model, self.encode(batch), batch)
+        """Return the loss of the batch's captions, or of captions that the model draws itself."""
+        if self.self_critical is not None and self.current_epoch >= self.self_critical.start_epoch:
+            assert self._self_critical_loss is not None
+            loss, figures = self._self_critical_loss(self.model, batch)
+        else:
+            loss, figures = self.cross_entropy(self.model, self.encode(batch), batch)
         self.log("train/loss", loss, prog_bar=True)
         self.log_dict({f"train/{name}": value for name, value in figures.items()})
         return loss

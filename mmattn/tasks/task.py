@@ -64,16 +64,26 @@ class Task(L.LightningModule):
             optimizer = self.make_optimizer(groups)
         except (ValueError, TypeError) as error:
             raise ConfigError(f"optimizer: {error}") from error
-        if self.make_scheduler is None:
+        schedule = self.configure_schedule(optimizer)
+        if schedule is None:
             return {"optimizer": optimizer}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_schedule(self, optimizer: Optimizer) -> Any:
+        """Build the schedule of the learning rate per step, None where it has none."""
+        if self.make_scheduler is None:
+            return None
+        return self.make_scheduler(optimizer, total_steps=self.total_steps())
+
+    def total_steps(self) -> int:
+        """Return the optimiser steps of the run. Raises ConfigError where it has no end."""
         steps = self.trainer.estimated_stepping_batches
         if steps == float("inf"):
             raise ConfigError(
                 "a learning-rate schedule needs the run's length: set trainer.max_epochs or "
                 "trainer.max_steps, or choose scheduler=none"
             )
-        schedule = self.make_scheduler(optimizer, total_steps=int(steps))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return int(steps)
 
     def configure_gradient_clipping(
         self,
