@@ -115,9 +115,9 @@ class CaptioningTask(Task):
         if self.self_critical is None:
             return super().configure_schedule(optimizer)
         total, options = self.total_steps(), self.self_critical
-        a_epoch = math.ceil(
-            self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
-        )
+        self.trainer.fit_loop.setup_data()  # not before now where trainer.max_steps is the limit
+        batches = self.trainer.num_training_batches
+        a_epoch = math.ceil(batches / self.trainer.accumulate_grad_batches)
         steps = options.start_epoch * a_epoch
         if steps >= total:
             raise ConfigError(

@@ -37,6 +37,7 @@ class Trace(Checkpoint):
         self._weights: dict[str, Tensor] = {}
         self._before: dict[str, Tensor] = {}
         self._names: dict[int, str] = {}
+        self._old: dict[str, Tensor] = {}
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Note the names of what the optimiser learns: the model at the end may be another one."""
@@ -46,6 +47,12 @@ class Trace(Checkpoint):
         """Note where the run begins, or goes on."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._step, self._weights = trainer.global_step, weights_of(pl_module)
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
+    ) -> None:
+        """Note which figures are at hand: Lightning keeps those that a later step does not log."""
+        self._old = dict(trainer.callback_metrics)
 
     def on_train_batch_end(
         self,
@@ -89,7 +96,7 @@ class Trace(Checkpoint):
         losses = {
             name: float(value).hex()
             for name, value in trainer.callback_metrics.items()
-            if name.startswith("train/")
+            if name.startswith("train/") and value is not self._old.get(name)
         }
         tensors = {**self._weights, **optimizer_of(trainer, self._names)}
         found = losses | {name: digest(tensor) for name, tensor in tensors.items()}

@@ -74,22 +74,31 @@ def test_it_is_exact_where_nothing_differs_and_something_might_have():
 
 @pytest.mark.slow
 @pytest.mark.fault("F2")
+@pytest.mark.parametrize(
+    "method",
+    [
+        ["data.num_workers=2"],
+        # The second epoch, in which the run is cut, is of reinforcement.
+        ["method=[self_critical]", "task.self_critical.start_epoch=1", "trainer.max_epochs=2"],
+    ],
+)
 def test_the_command_proves_a_configuration_and_leaves_nothing(
-    small_run, tmp_path, monkeypatch, capsys
+    small_run, tmp_path, monkeypatch, capsys, method
 ):
     monkeypatch.chdir(tmp_path)
     short = TemporaryDirectory()  # names of sockets are of 108 characters at most
     monkeypatch.setenv("TMPDIR", short.name)
     monkeypatch.setattr("tempfile.tempdir", None)
     quick = ["trainer.accelerator=cpu", "callbacks=[checkpoint,step_seed,curve]"]
-    quick += ["data.loader.batch_size=8", "data.num_workers=2", "logger=wandb"]
-    options = ["mmattn verify-resume", "--steps", "4", "--batches", "3", "--cuts", "2"]
+    quick += ["data.loader.batch_size=8", "logger=wandb", *method]
+    options = ["mmattn verify-resume", "--steps", "4", "--batches", "2", "--cuts", "3"]
     monkeypatch.setattr("sys.argv", [*options, *small_run, *quick])
     with pytest.raises(SystemExit) as ended:
         verify_resume.main()
     shown = capsys.readouterr().out
     assert ended.value.code == 0, shown
-    assert "| 2 | 2 | 1 | 32-true | 0 | none |" in shown
+    workers = 2 if "data.num_workers=2" in method else 0
+    assert f"| 3 | {workers} | 1 | 32-true | 0 | none |" in shown
     assert "must differ" in shown
     assert not list(tmp_path.iterdir())
     with short as folder:

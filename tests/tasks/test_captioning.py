@@ -8,71 +8,12 @@ import torch
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import nn
 
-from mmattn.blocks import BlockOptions
-from mmattn.captioner import Captioner
-from mmattn.data.dataset import Splits
-from mmattn.data.module import CaptionDataModule, LoaderOptions, TokenizerOptions
-from mmattn.data.transforms import ToNormalised
+from mmattn.data.module import TokenizerOptions
 from mmattn.errors import CheckpointError, ConfigError
 from mmattn.metrics import exact_match, score_captions
-from mmattn.patches import LinearPatches
 from mmattn.tasks.captioning import CaptioningTask
 from mmattn.tasks.methods.cross_entropy import CrossEntropy
 from mmattn.tasks.optimisation import WarmupCosine
-from mmattn.text import TextTransformer
-from mmattn.vision import VisionTransformer
-
-WORDS = ["red", "green", "blue", "large", "small", "round"]
-
-
-class Shades:
-    """Picture i is of one shade and has 1 + i % 3 captions."""
-
-    def __init__(self, name, length=7):
-        self.name, self.length = name, length
-
-    def __len__(self):
-        return self.length
-
-    def key(self, index):
-        return f"{self.name}-{index}"
-
-    def captions(self, index):
-        words = WORDS[index % 6], WORDS[(index + 2) % 6], WORDS[(index * 3) % 6]
-        return tuple(" ".join(words[: n + 1]) for n in range(1 + index % 3))
-
-    def image(self, index):
-        return torch.full((3, 8, 8), 30 * index, dtype=torch.uint8)
-
-
-def make_data(tests=("",), **loader):
-    splits = Splits(Shades("train"), Shades("val"), {name: Shades("test") for name in tests})
-    return CaptionDataModule(
-        source=SimpleNamespace(splits=lambda: splits),
-        image_size=(8, 8),
-        train_transform=ToNormalised([0.5] * 3, [0.5] * 3),
-        eval_transform=ToNormalised([0.5] * 3, [0.5] * 3),
-        tokenizer=TokenizerOptions(path=None, vocab_size=300),
-        loader=LoaderOptions(**({"batch_size": 4, "eval_batch_size": 3} | loader)),
-        max_length=10,
-        seed=0,
-    )
-
-
-def make_task(data, *, dim=16, optimizer=None, scheduler=None, **options):
-    torch.manual_seed(0)
-    block = BlockOptions(heads=2)
-    vision = VisionTransformer((8, 8), LinearPatches(4, dim), 1, block)
-    text = TextTransformer(data.tokenizer.vocab_size, dim, 1, block, max_length=10, context_dim=dim)
-    return CaptioningTask(
-        Captioner(vision, text),
-        data.tokenizer,
-        optimizer or partial(torch.optim.AdamW, lr=1e-2),
-        scheduler,
-        max_length=10,
-        test_names=data.test_names,
-        **options,
-    )
 
 
 @torch.no_grad()
@@ -91,7 +32,7 @@ def plain_losses(task, data, dataset, indices):
     return found
 
 
-def test_the_training_loss_is_the_mean_over_the_real_tokens(monkeypatch):
+def test_the_training_loss_is_the_mean_over_the_real_tokens(make_data, make_task, monkeypatch):
     data = make_data()
     task = make_task(data)
     logged = {}
@@ -105,7 +46,7 @@ def test_the_training_loss_is_the_mean_over_the_real_tokens(monkeypatch):
     assert logged["train/token_accuracy"] == pytest.approx(accuracy)
 
 
-def test_label_smoothing_spreads_a_share_over_all_tokens(monkeypatch):
+def test_label_smoothing_spreads_a_share_over_all_tokens(make_data, make_task, monkeypatch):
     data = make_data()
     task = make_task(data, cross_entropy=CrossEntropy(label_smoothing=0.2))
     monkeypatch.setattr(task, "log", lambda *_, **__: None)
@@ -117,7 +58,7 @@ def test_label_smoothing_spreads_a_share_over_all_tokens(monkeypatch):
     assert task.training_step(batch, 0).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_padding_costs_no_logits_and_gives_no_gradient(monkeypatch):
+def test_padding_costs_no_logits_and_gives_no_gradient(make_data, make_task, monkeypatch):
     data = make_data()
     task = make_task(data)
     monkeypatch.setattr(task, "log", lambda *_, **__: None)
@@ -130,7 +71,9 @@ def test_padding_costs_no_logits_and_gives_no_gradient(monkeypatch):
 
 
 @pytest.mark.parametrize("eval_batch_size", [1, 3, 7])
-def test_validation_figures_do_not_depend_on_the_batches(make_trainer, eval_batch_size):
+def test_validation_figures_do_not_depend_on_the_batches(
+    make_data, make_task, make_trainer, eval_batch_size
+):
     data = make_data(eval_batch_size=eval_batch_size)
     task = make_task(data)
     trainer = make_trainer()
@@ -155,7 +98,7 @@ def test_validation_figures_do_not_depend_on_the_batches(make_trainer, eval_batc
 @pytest.mark.parametrize(
     ("tests", "names"), [(("",), ["test/"]), (("fonts", "x"), ["test/fonts/", "test/x/"])]
 )
-def test_every_test_set_has_its_own_figures(make_trainer, tests, names):
+def test_every_test_set_has_its_own_figures(make_data, make_task, make_trainer, tests, names):
     data = make_data(tests)
     trainer = make_trainer()
     trainer.test(make_task(data), datamodule=data, verbose=False)
@@ -166,7 +109,7 @@ def test_every_test_set_has_its_own_figures(make_trainer, tests, names):
     assert not [name for name in trainer.callback_metrics if "dataloader" in name]
 
 
-def test_a_validation_prints_one_line(make_trainer, capsys):
+def test_a_validation_prints_one_line(make_data, make_task, make_trainer, capsys):
     data = make_data()
     trainer = make_trainer(max_epochs=2)
     trainer.fit(make_task(data), datamodule=data)
@@ -175,7 +118,7 @@ def test_a_validation_prints_one_line(make_trainer, capsys):
     assert "val/cider" in lines[0]
 
 
-def test_it_learns_by_heart(make_trainer):
+def test_it_learns_by_heart(make_data, make_task, make_trainer):
     data = make_data(batch_size=7)
     task = make_task(data, scheduler=partial(WarmupCosine, warmup=0.1))
     trainer = make_trainer(max_epochs=150, check_val_every_n_epoch=150)
@@ -186,7 +129,7 @@ def test_it_learns_by_heart(make_trainer):
     assert float(trainer.callback_metrics["test/exact_match"]) > 0.7
 
 
-def test_a_fused_optimiser_is_clipped_under_bf16(make_trainer):
+def test_a_fused_optimiser_is_clipped_under_bf16(make_data, make_task, make_trainer):
     class Norm(L.Callback):
         seen: float = math.nan
 
@@ -203,7 +146,7 @@ def test_a_fused_optimiser_is_clipped_under_bf16(make_trainer):
         assert norm.seen == pytest.approx(limit, rel=1e-3)
 
 
-def test_a_fused_optimiser_that_unscales_by_itself_is_refused(monkeypatch):
+def test_a_fused_optimiser_that_unscales_by_itself_is_refused(make_data, make_task, monkeypatch):
     data = make_data()
     task = make_task(data)
     scaler = torch.amp.GradScaler("cpu")
@@ -224,27 +167,27 @@ def test_a_fused_optimiser_that_unscales_by_itself_is_refused(monkeypatch):
         (partial(torch.optim.AdamW, lr=0.1, speed=3), "optimizer: .*unexpected keyword"),
     ],
 )
-def test_an_optimiser_that_cannot_be_is_refused(optimizer, said):
+def test_an_optimiser_that_cannot_be_is_refused(make_data, make_task, optimizer, said):
     task = make_task(make_data(), optimizer=optimizer)
     with pytest.raises(ConfigError, match=said):
         task.configure_optimizers()
 
 
-def test_a_schedule_needs_an_end(make_trainer):
+def test_a_schedule_needs_an_end(make_data, make_task, make_trainer):
     data = make_data()
     schedule = partial(WarmupCosine, warmup=0.1)
     with pytest.raises(ConfigError, match=r"set trainer\.max_epochs or trainer\.max_steps"):
         make_trainer(max_epochs=-1).fit(make_task(data, scheduler=schedule), datamodule=data)
 
 
-def test_without_a_schedule_the_rate_stays(make_trainer):
+def test_without_a_schedule_the_rate_stays(make_data, make_task, make_trainer):
     data = make_data()
     task = make_task(data)
     make_trainer(max_epochs=2).fit(task, datamodule=data)
     assert task.optimizers().param_groups[0]["lr"] == 1e-2
 
 
-def test_a_checkpoint_carries_its_tokenizer_and_refuses_another(tmp_path):
+def test_a_checkpoint_carries_its_tokenizer_and_refuses_another(make_data, make_task, tmp_path):
     data = make_data()
     task = make_task(data)
     checkpoint = {"state_dict": task.state_dict()}
@@ -260,7 +203,7 @@ def test_a_checkpoint_carries_its_tokenizer_and_refuses_another(tmp_path):
         make_task(other).on_load_checkpoint(saved)
 
 
-def test_a_checkpoint_of_another_architecture_is_refused():
+def test_a_checkpoint_of_another_architecture_is_refused(make_data, make_task):
     data = make_data()
     task = make_task(data)
     saved = {"state_dict": task.state_dict()}
@@ -273,7 +216,7 @@ def test_a_checkpoint_of_another_architecture_is_refused():
 
 
 @pytest.mark.parametrize("own", [None, 3, {}, {"schema": 1}, {"schema": 0, "tokenizer": "{}"}])
-def test_a_checkpoint_of_something_else_is_refused(own):
+def test_a_checkpoint_of_something_else_is_refused(make_data, make_task, own):
     task = make_task(make_data())
     with pytest.raises(CheckpointError, match=r"not a checkpoint of a run|schema 0"):
         task.on_load_checkpoint({"state_dict": task.state_dict(), "mmattn": own})

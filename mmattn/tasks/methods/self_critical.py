@@ -1,8 +1,10 @@
 """Self-critical sequence training: a captioner learns from what its own captions are worth."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -16,9 +18,12 @@ from mmattn.decoding.greedy import Greedy
 from mmattn.decoding.sampling import Sampling
 from mmattn.errors import ConfigError, TrainingError
 from mmattn.maps.methods import evaluating
-from mmattn.tasks.methods.caption_reward import CaptionReward
 from mmattn.tasks.methods.cross_entropy import CaptionLoss
 
+# (references, captions, ended) -> rewards, as `CaptionReward` has them
+Reward = Callable[
+    [Sequence[Sequence[str]], Sequence[Sequence[str]], Sequence[Sequence[bool]]], np.ndarray
+]
 BASELINES = ("leave_one_out", "greedy")
 
 
@@ -90,7 +95,7 @@ class SelfCriticalLoss:
     def __init__(
         self,
         options: SelfCritical,
-        reward: CaptionReward,
+        reward: Reward,
         tokenizer: CaptionTokenizer,
         max_length: int,
     ):
