@@ -23,7 +23,7 @@ from mmattn.data.split_module import SplitDataModule
 from mmattn.errors import ConfigError, UserError
 from mmattn.tasks.task import Task
 from mmattn.training.checkpoints.resume_point import ResumePoint
-from mmattn.training.feature_cache import FeatureCache
+from mmattn.training.feature_cache import FeatureCache, drawn_view
 from mmattn.training.loggers.metrics_file import MetricsFile
 from mmattn.training.processes.shared_buffers import SharedBuffers
 from mmattn.training.stopping.preemption import Preemption
@@ -155,12 +155,30 @@ def chosen(config: DictConfig, group: str) -> list[Any]:
 def use_feature_cache(
     config: DictConfig, data: SplitDataModule, model: nn.Module, trainer: L.Trainer
 ) -> None:
-    """Encode all images once with the frozen backbone, and train on what it returns."""
+    """Encode all images once with the frozen backbone, and train on what it returns, if asked to."""
+    check_views(config)
+    if config.feature_cache is None:
+        return
+    views = config.feature_views
     cache = FeatureCache(
         config.feature_cache,
         model.get_submodule("vision.patches"),  # type: ignore[arg-type]
         data.eval_transform,
         batch_size=data.loader.eval_batch_size,
         device=trainer.strategy.root_device,
+        augmentation=data.train_transform,
+        views=views,
     )
-    data.use_features(cache)
+    if views:
+        data.use_features(cache, cache.augmented, drawn_view)
+    else:
+        data.use_features(cache)
+
+
+def check_views(config: DictConfig) -> None:
+    """Raise ConfigError for a number of views that is none, or that nothing keeps."""
+    if config.feature_views < 0 or (config.feature_views and config.feature_cache is None):
+        raise ConfigError(
+            f"feature_views={config.feature_views} are augmented copies that feature_cache keeps: "
+            "set feature_cache to a folder, or feature_views=0"
+        )

@@ -63,7 +63,7 @@ def train_control(config: DictConfig, withheld: str, data: LabelDataModule) -> d
     model = build_model(config, blind)
     task = build_task(config, model, blind)
     trainer = build_trainer(config)
-    if config.feature_cache is not None and withheld != "image":
+    if withheld != "image":
         use_feature_cache(config, blind, model, trainer)
     trainer.fit(task, datamodule=blind)
     trainer.test(task, datamodule=blind, verbose=False)

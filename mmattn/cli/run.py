@@ -94,8 +94,7 @@ def train_and_test(config: DictConfig, folder: Path, checkpoint: Path | None) ->
     keeps = config.train and not config.trainer.fast_dev_run  # what it learns
     together = end_together(trainer.strategy.launcher)
     with together, rank_0_leaves_first(logger_end(config)), logged(trainer, config, model):
-        if config.feature_cache is not None:
-            use_feature_cache(config, data, model, trainer)
+        use_feature_cache(config, data, model, trainer)
         if config.train:
             fit(trainer, task, data, checkpoint)
             metrics |= trainer.callback_metrics

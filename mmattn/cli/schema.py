@@ -36,6 +36,7 @@ class TrainConfig:
     optimized_metric: str | None = None
     allow_targets: list[str] = field(default_factory=list)
     feature_cache: str | None = None
+    feature_views: int = MISSING
     controls: list[str] = field(default_factory=list)
     logger_timeout: float = MISSING
     paths: Paths = field(default_factory=Paths)

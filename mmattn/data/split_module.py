@@ -32,7 +32,7 @@ Transform = Callable[[Tensor], Tensor]
 # What batches are not made of: processes that read are not sent it.
 AT_HOME = (
     *("trainer", "source", "train_transform", "eval_transform"),
-    *("_splits", "_features_of", "_image_cache", "_train_loader", "_bad"),
+    *("_splits", "_features_of", "_views_of", "_image_cache", "_train_loader", "_bad"),
     *("_text_sizes", "_train_lengths"),
 )
 
@@ -96,6 +96,8 @@ class SplitDataModule(L.LightningDataModule, Generic[S]):
         )
         self._splits: S | None = None
         self._features_of: Callable[[Any], Any] | None = None
+        self._views_of: Callable[[Any], Any] | None = None
+        self._draw_view: Transform = _as_is
         self.cached = False
         self._train_loader: StatefulLoader | None = None
         self._position: dict[str, int] | None = None
@@ -139,10 +141,23 @@ class SplitDataModule(L.LightningDataModule, Generic[S]):
         """The names of the test sets, in the order of `test_dataloader`."""
         return list(self.splits.test)
 
-    def use_features(self, features_of: Callable[[Any], Any]) -> None:
+    def use_features(
+        self,
+        features_of: Callable[[Any], Any],
+        views_of: Callable[[Any], Any] | None = None,
+        draw: Transform | None = None,
+    ) -> None:
         """Let batches hold the frozen features of the images instead of their pixels.
 
-        Raises ConfigError where decoded images are to be kept too: none would ever be read.
+        Args:
+            features_of: a set -> the set with features for images.
+            views_of: the same for training, with several augmented copies of each image; training
+                images are not augmented if None.
+            draw: what `views_of` has of an image -> the features of one copy; may draw from torch's
+                global generator.
+
+        Raises:
+            ConfigError: where decoded images are to be kept too: none would ever be read.
         """
         if self._image_cache is not None:
             raise ConfigError(
@@ -150,6 +165,7 @@ class SplitDataModule(L.LightningDataModule, Generic[S]):
                 "set data.image_cache=null, or feature_cache=null"
             )
         self._features_of, self.cached = features_of, True
+        self._views_of, self._draw_view = views_of, draw or _as_is
 
     def with_images(self, dataset: Any, images_of: Callable[[Any], Any]) -> Any:
         """Return a set with other images, made by `images_of` from the set of them."""
@@ -302,7 +318,9 @@ class SplitDataModule(L.LightningDataModule, Generic[S]):
         self, dataset: Any, transform: Transform, *, training: bool = False, whole: bool = False
     ) -> KeyedReader:
         """Return what reads a set; `whole`: no image may lack its features."""
-        if self._features_of is not None:
+        if training and self._views_of is not None:
+            dataset, transform = self.with_images(dataset, self._views_of), self._draw_view
+        elif self._features_of is not None:
             features_of = partial(_whole, self._features_of) if whole else self._features_of
             dataset, transform = self.with_images(dataset, features_of), _as_is
         elif training and self._image_cache is not None:

@@ -3,20 +3,23 @@
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from rich.progress import track
 from torch import Tensor
 
 from mmattn.backbones import TimmPatches
+from mmattn.data.augment import keyed_rng
 from mmattn.data.bad_samples import shown
 from mmattn.data.dataset import CaptionDataset
 from mmattn.data.image_cache import Stamp, fingerprint, stamp
+from mmattn.data.order import stable_hash
 from mmattn.errors import ConfigError, DataError, ReadError
 from mmattn.patches import PatchEmbedding
 
@@ -27,8 +30,9 @@ Transform = Callable[[Tensor], Tensor]
 class FeatureSet:
     """A set of captioned images whose `image` is the image's frozen features [F, h, w], float32.
 
-    An image that could not be read when its features were to be kept is asked of the set itself,
-    which raises as it always does.
+    Of a set with several views of each image it is all of them, [V, F, h, w], float16: `drawn_view`
+    takes one of them. An image that could not be read when its features were to be kept is asked of
+    the set itself, which raises as it always does.
 
     Args:
         dataset: the images.
@@ -65,18 +69,28 @@ class FeatureSet:
                 f"{self.key(index)} could not be read when the features in {self._path} were made, "
                 "and can be now: delete that file to have them made anew"
             )
-        return torch.from_numpy(self._features[index].astype(np.float32))
+        features = self._features[index]
+        several = features.ndim == 4
+        return torch.from_numpy(features if several else features.astype(np.float32))
 
     @cached_property
     def _features(self) -> np.ndarray:
-        return np.load(self._path, mmap_mode="r")
+        # "c": not to be written to, but torch warns of what cannot be.
+        return np.load(self._path, mmap_mode="c")
+
+
+def drawn_view(views: Float[Tensor, "V F h w"]) -> Float[Tensor, "F h w"]:
+    """Return one of an image's views, float32, drawn from torch's global generator."""
+    return views[int(torch.randint(len(views), ()))].float()
 
 
 class FeatureCache:
     """Keeps the float16 features of whole data sets as .npy files that are mapped into memory.
 
     A file has one array, [images, F, h, w], and behind it, where some images could not be read, a
-    second one of their indices; what stands in the first one for these is nothing.
+    second one of their indices; what stands in the first one for these is nothing. Of augmented
+    images it keeps several views, [images, V, F, h, w], from which each epoch draws one: what an
+    epoch sees follows the run's seed, what there is to see is the same in every run.
 
     A file's name is a hash of everything that the features depend on: the backbone's weights and
     settings, the transform, and the images' names, file times and sizes. So a changed encoder,
@@ -89,6 +103,9 @@ class FeatureCache:
         transform: uint8 [3, h, w] -> float [3, height, width], without randomness.
         batch_size: images encoded at once.
         device: where the backbone runs.
+        augmentation: what the views of an image are made by; may draw from torch's global
+            generator and from no other.
+        views: V, how many of each image `augmented` keeps.
 
     Raises:
         ConfigError: for a backbone that is not frozen: its features would change.
@@ -102,6 +119,8 @@ class FeatureCache:
         *,
         batch_size: int,
         device: torch.device,
+        augmentation: Transform | None = None,
+        views: int = 0,
     ):
         if not isinstance(backbone, TimmPatches) or not backbone.frozen:
             raise ConfigError(
@@ -113,26 +132,35 @@ class FeatureCache:
         # part, and not under inference mode: what learns must stay an ordinary tensor.
         backbone.backbone.to(device=device, memory_format=torch.channels_last)
         self.batch_size, self.device = batch_size, device
+        self.augmentation, self.views = augmentation, views
         self._weights = _hash_weights(backbone)
-        self._sets: dict[int, FeatureSet] = {}
+        self._sets: dict[tuple[int, int], FeatureSet] = {}
 
     def __call__(self, dataset: CaptionDataset) -> FeatureSet:
         """Return the set with features for images, encoding it now if no file has them.
 
         Raises `DataError` if none of its images can be read.
         """
-        if id(dataset) not in self._sets:
-            path = self.folder / f"{self._fingerprint(dataset)}.npy"
+        return self._set(dataset, 0)
+
+    def augmented(self, dataset: CaptionDataset) -> FeatureSet:
+        """Return the set with the features of `views` augmented copies of each image."""
+        return self._set(dataset, self.views)
+
+    def _set(self, dataset: CaptionDataset, views: int) -> FeatureSet:
+        which = id(dataset), views
+        if which not in self._sets:
+            path = self.folder / f"{self._fingerprint(dataset, views)}.npy"
             if not path.is_file():
-                self._write(path, dataset)
-            self._sets[id(dataset)] = FeatureSet(dataset, path)
-        return self._sets[id(dataset)]
+                self._write(path, dataset, views)
+            self._sets[which] = FeatureSet(dataset, path)
+        return self._sets[which]
 
-    def _fingerprint(self, dataset: CaptionDataset) -> str:
-        parts = [self._weights, str(self.backbone.level), repr(self.transform)]
-        return fingerprint(parts, dataset, _stamp)
+    def _fingerprint(self, dataset: CaptionDataset, views: int) -> str:
+        made_by = [repr(self.augmentation), views] if views else [repr(self.transform)]
+        return fingerprint([self._weights, str(self.backbone.level), *made_by], dataset, _stamp)
 
-    def _write(self, path: Path, dataset: CaptionDataset) -> None:
+    def _write(self, path: Path, dataset: CaptionDataset, views: int) -> None:
         """Encode the whole set; the file gets its name when it is complete.
 
         Processes of one run may do so at the same time, each under a name of its own.
@@ -140,13 +168,13 @@ class FeatureCache:
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            self._encode_all(unfinished, dataset)
+            self._encode_all(unfinished, dataset, views)
             unfinished.replace(path)
         finally:
             unfinished.unlink(missing_ok=True)
         log.info("kept the features of %d images in %s", len(dataset), path)
 
-    def _encode_all(self, path: Path, dataset: CaptionDataset) -> None:
+    def _encode_all(self, path: Path, dataset: CaptionDataset, views: int) -> None:
         starts = range(0, len(dataset), self.batch_size)
         features, faults = None, {}
         for start in track(starts, description=f"encoding {len(dataset)} images", transient=True):
@@ -154,7 +182,8 @@ class FeatureCache:
             images = _readable(dataset, part, faults)
             if not images:
                 continue
-            batch = self._encode(list(images.values()))
+            named = {dataset.key(index): image for index, image in images.items()}
+            batch = self._encode(named, views)
             if features is None:
                 shape = (len(dataset), *batch.shape[1:])
                 features = np.lib.format.open_memmap(path, "w+", np.float16, shape)
@@ -168,10 +197,24 @@ class FeatureCache:
             _append_unreadable(path, faults, len(dataset))
 
     @torch.inference_mode()
-    def _encode(self, images: list[Tensor]) -> np.ndarray:
-        batch = torch.stack([self.transform(image) for image in images])
-        batch = batch.to(self.device, memory_format=torch.channels_last)
-        return self.backbone.features(batch).half().cpu().numpy()
+    def _encode(self, images: Mapping[str, Tensor], views: int) -> np.ndarray:
+        """Encode images by their names: [images, F, h, w], or [images, V, F, h, w]."""
+        if views:
+            made = [view for each in images.items() for view in self._views(*each, views)]
+        else:
+            made = [self.transform(image) for image in images.values()]
+        batch = torch.stack(made).to(self.device, memory_format=torch.channels_last)
+        found = self.backbone.features(batch).half()
+        if views:
+            found = found.unflatten(0, (-1, views))
+        return found.cpu().numpy()
+
+    def _views(self, name: str, image: Tensor, views: int) -> Iterator[Tensor]:
+        assert self.augmentation is not None
+        with keyed_rng() as reseed:
+            for view in range(views):
+                reseed(stable_hash(name, view, "view"))
+                yield self.augmentation(image)
 
 
 def _readable(

@@ -6,7 +6,7 @@ from lightning.pytorch.callbacks import (
 )
 from omegaconf import OmegaConf
 
-from mmattn.cli.build import build, build_trainer
+from mmattn.cli.build import build, build_trainer, check_views
 from mmattn.errors import ConfigError, UserError
 from mmattn.training.checkpoints.callback import Checkpoints
 from mmattn.training.checkpoints.resume_point import ResumePoint
@@ -94,3 +94,9 @@ def test_averaged_weights_leave_after_what_looks_at_them(composed, order):
     assert order[:3] == [ResumePoint, SharedBuffers, Preemption]
     assert order.index(EMAWeightAveraging) > order.index(AttentionLogger)
     assert order.index(EMAWeightAveraging) > order.index(HeadStatisticsLogger)
+
+
+@pytest.mark.parametrize("views", [["feature_views=2"], ["feature_views=-1", "feature_cache=f"]])
+def test_views_that_nothing_keeps_are_refused(composed, views):
+    with pytest.raises(ConfigError, match=r"feature_views=-?\d are augmented copies"):
+        check_views(composed(*views))

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from mmattn.backbones import TimmPatches
+from mmattn.data.augment import keyed_rng
 from mmattn.data.dataset import Splits
 from mmattn.data.flickr import Photos
 from mmattn.data.label_module import LabelDataModule
@@ -16,10 +17,11 @@ from mmattn.data.labelled.groups import LabelledSet
 from mmattn.data.labelled.splits import LabelledSplits
 from mmattn.data.labelled.stores import FolderStore
 from mmattn.data.module import CaptionDataModule, LoaderOptions, TokenizerOptions
+from mmattn.data.order import stable_hash
 from mmattn.data.transforms import ToNormalised
 from mmattn.errors import ConfigError, DataError
 from mmattn.patches import LinearPatches
-from mmattn.training.feature_cache import FeatureCache
+from mmattn.training.feature_cache import FeatureCache, drawn_view
 
 SIZE = (64, 64)
 TRANSFORM = ToNormalised([0.5, 0.5, 0.5], [0.5, 0.5, 0.5])
@@ -54,8 +56,19 @@ def patches():
     return TimmPatches("mobilenetv2_035", 16, SIZE, frozen=True)
 
 
-def cache(folder, patches, transform=TRANSFORM):
-    return FeatureCache(folder, patches, transform, batch_size=2, device=torch.device("cpu"))
+def cache(folder, patches, transform=TRANSFORM, **options):
+    device = torch.device("cpu")
+    return FeatureCache(folder, patches, transform, batch_size=2, device=device, **options)
+
+
+class Brighter:
+    """Adds what it draws."""
+
+    def __call__(self, image):
+        return TRANSFORM(image) + torch.rand(())
+
+    def __repr__(self):
+        return "Brighter()"
 
 
 def test_features_are_those_of_the_backbone_to_half_precision(tmp_path, patches):
@@ -75,6 +88,25 @@ def test_a_second_run_reads_no_picture(tmp_path, patches):
     features = cache(tmp_path, patches)(again)
     assert again.read == 0
     assert np.isfinite(features.image(4).numpy()).all()
+
+
+def test_views_are_features_of_augmented_copies(tmp_path, patches):
+    """Each by itself, whatever else is encoded with it; the same in every run."""
+    kept = cache(tmp_path, patches, augmentation=Brighter(), views=3)
+    features, pictures = kept.augmented(Pictures()), Pictures()
+    for i in range(len(pictures)):
+        with keyed_rng() as reseed:
+            for view in range(3):
+                reseed(stable_hash(pictures.key(i), view, "view"))
+                expected = patches.features(Brighter()(pictures.image(i))[None])[0]
+                found = features.image(i)[view].float()
+                torch.testing.assert_close(found, expected, rtol=2e-3, atol=2e-3)
+    again = Pictures()
+    cache(tmp_path, patches, augmentation=Brighter(), views=3).augmented(again)
+    cache(tmp_path, patches, augmentation=TRANSFORM, views=3).augmented(Pictures())
+    assert again.read == 0
+    kept(Pictures())  # as they are tested
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_other_weights_another_transform_or_other_pictures_are_encoded_anew(tmp_path, patches):
@@ -263,6 +295,30 @@ def make(request, folder, tmp_path, patches):
 
     build.train, build.val = train, val
     return build
+
+
+def test_every_epoch_draws_a_view_by_seed_epoch_and_image(make, tmp_path, patches):
+    """With any number of workers; validation sees the images as they are."""
+    kept = cache(tmp_path / "features", patches, augmentation=Brighter(), views=4)
+    all_drawn = []
+    for workers in (0, 2):
+        data = make(num_workers=workers)
+        data.use_features(kept, kept.augmented, drawn_view)
+        train, val = [getattr(each, "pictures", each) for each in data.source.sets]
+        views = [kept.augmented(train).image(i).float() for i in range(6)]
+        drawn = {}
+        loader = data.train_dataloader()
+        for epoch in range(3):
+            for image in [image for batch in loader for image in batch.images]:
+                (place,) = [
+                    (i, v) for i in range(6) for v in range(4) if torch.equal(views[i][v], image)
+                ]
+                drawn[place[0], epoch] = place[1]
+        all_drawn.append(drawn)
+        assert torch.equal(next(iter(data.val_dataloader())).images[0], kept(val).image(0))
+    assert all_drawn[0] == all_drawn[1]
+    assert len(all_drawn[0]) == 18
+    assert len(set(all_drawn[0].values())) == 4
 
 
 @pytest.mark.fault("F13")
