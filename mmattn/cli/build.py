@@ -155,7 +155,7 @@ def chosen(config: DictConfig, group: str) -> list[Any]:
 def use_feature_cache(
     config: DictConfig, data: SplitDataModule, model: nn.Module, trainer: L.Trainer
 ) -> None:
-    """Encode all images once with the frozen backbone, and train on what it returns, if asked to."""
+    """Encode all images once with the frozen backbone and train on that, if asked to."""
     check_views(config)
     if config.feature_cache is None:
         return
