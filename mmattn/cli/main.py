@@ -14,6 +14,7 @@ COMMANDS = {
     "caption": "mmattn.cli.caption",
     "classify": "mmattn.cli.classify",
     "retrieve": "mmattn.cli.retrieve",
+    "score": "mmattn.cli.score",
     "data": "mmattn.cli.data",
     "pack": "mmattn.cli.pack",
     "import": "mmattn.cli.import_model",
@@ -37,6 +38,9 @@ HELP = """mmattn: train models that see and read, and look at what they attend t
                                    which of these labels fits every image, by a joint model
   mmattn retrieve "a dog on a beach" IMAGES --model RUN
                                    the images that fit a text best, by a joint model
+  mmattn score --references FILE --predictions FILE
+                                   caption metrics equal to coco-caption's, with intervals, and
+                                   with --against FILE the differences of two models
   mmattn data check [KEY=VALUE ...]
                                    every problem of a data set at once
   mmattn pack [KEY=VALUE ...] --out FOLDER
@@ -61,8 +65,8 @@ examples
 
 exit codes: 0 done, 1 a failure of the program, 2 a mistake in the input (one line says which,
 and with MMATTN_TRACEBACK=1 also where it was found), 130 stopped by Ctrl-C, and train 143
-by SIGTERM and 138 by SIGUSR1, after saving where it was; caption, classify and retrieve have
-more, see their --help; doctor ends with 1 where it finds a problem
+by SIGTERM and 138 by SIGUSR1, after saving where it was; caption, classify, retrieve and score
+have more, see their --help; doctor ends with 1 where it finds a problem
 """
 
 

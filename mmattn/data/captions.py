@@ -1,29 +1,34 @@
 """Caption text from files: strict reading, cleaning, and all problems of one file in one error."""
 
 import codecs
+import gzip
 import re
 import unicodedata
+import zlib
+from io import BytesIO
 from pathlib import Path
 from typing import NoReturn
 
 from mmattn.data.problems import Problems
-from mmattn.errors import ConfigError, DataError
+from mmattn.errors import ConfigError, DataError, one_line
 
 MAX_BYTES = 1 << 30
 
+_GZIP = b"\x1f\x8b"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def read_lines(path: str | Path, encoding: str = "utf-8") -> list[str]:
     r"""Return the lines of a text file without their ends; line i of the file is entry i - 1.
 
-    Decoding is strict. A byte-order mark is dropped; \n, \r\n and \r all end a line, and no other
-    character does. Raises `DataError` if the file is missing, empty or over 1 GiB, and one that
+    A file that gzip packed is unpacked, whatever it is called. Decoding is strict. A byte-order
+    mark is dropped; \n, \r\n and \r all end a line, and no other character does.
+    Raises `DataError` if the file is missing, empty or over 1 GiB, and one that
     names line and byte offset of every line with undecodable bytes or a NUL; `ConfigError` if
     Python has no text encoding of this name.
     """
     path = Path(path)
-    data = _read_bytes(path)
+    data = _unpacked(path, _read_bytes(path))
     try:
         text = data.decode(encoding)
     except LookupError as error:
@@ -78,6 +83,27 @@ def _read_bytes(path: Path) -> bytes:
     if not data:
         raise DataError(f"{path} is empty (0 bytes). Copy or download it again.")
     return data
+
+
+def _unpacked(path: Path, data: bytes) -> bytes:
+    """Return what gzip packed, and any other data as it is; the limit holds for both."""
+    if not data.startswith(_GZIP):
+        return data
+    try:
+        with gzip.GzipFile(fileobj=BytesIO(data)) as file:
+            unpacked = file.read(MAX_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(
+            f"{path} cannot be unpacked: {one_line(error)}. Copy or download it again."
+        ) from error
+    if len(unpacked) > MAX_BYTES:
+        raise DataError(
+            f"{path} has more than {MAX_BYTES:,} bytes when unpacked, the limit for a text file. "
+            f"Check that this is the right file."
+        )
+    if not unpacked:
+        raise DataError(f"{path} is empty when unpacked. Copy or download it again.")
+    return unpacked
 
 
 def _raise_not_text(path: Path, data: bytes, encoding: str, reason: str) -> NoReturn:

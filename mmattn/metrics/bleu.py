@@ -35,6 +35,18 @@ def bleu_scores(
     Raises:
         DataError: the two lists differ in length or are empty, or an image has no reference.
     """
+    statistics = bleu_statistics(references, predictions, order)
+    return bleu_of(statistics.sum(0, keepdims=True))[0], bleu_of(statistics)
+
+
+def bleu_statistics(
+    references: Sequence[Sequence[Tokens]], predictions: Sequence[Tokens], order: int = 4
+) -> np.ndarray:
+    """What `bleu_of` needs of every caption: float64 [images, 2 * order + 2], to be added up.
+
+    The n-grams that the references contain, n = 1 ... `order`; all n-grams, likewise; the length,
+    and that of the reference closest to it. Raises as `bleu_scores` does.
+    """
     check_corpus(references, predictions)
     captions = [caption for image in references for caption in image]
     image_of = np.repeat(np.arange(len(references)), [len(image) for image in references])
@@ -45,8 +57,14 @@ def bleu_scores(
     total = np.maximum(length[:, None] - np.arange(order), 0)
     pairs = zip(references, predictions, strict=True)
     target = np.array([closest_length(image, len(prediction)) for image, prediction in pairs])
-    sums = [part.sum(0, keepdims=True) for part in (matched, total, length, target)]
-    return combine(*sums)[0], combine(matched, total, length, target)
+    return np.column_stack([matched, total, length, target]).astype(np.float64)
+
+
+def bleu_of(statistics: np.ndarray) -> np.ndarray:
+    """BLEU-1 ... BLEU-n [rows, n] of rows of `bleu_statistics`, or of sums of such rows."""
+    order = (statistics.shape[1] - 2) // 2
+    matched, total = statistics[:, :order], statistics[:, order : 2 * order]
+    return combine(matched, total, statistics[:, -2], statistics[:, -1])
 
 
 def clipped_matches(rows: NgramCounts, image_of: np.ndarray, images: int) -> np.ndarray:

@@ -1,12 +1,10 @@
 """METEOR, by its authors' own program where it is installed.
 
 It matches stems, synonyms and a table of paraphrases of 60 MB, and no one has rewritten it to the
-last digit. The optional extra `meteor` installs the package that carries it; it needs Java.
+last digit. The optional extra `coco` installs the package that carries it; it needs Java.
 """
 
-import importlib.util
 import logging
-import shutil
 import subprocess
 import tempfile
 import threading
@@ -15,10 +13,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+import numpy as np
+
+from mmattn.metrics.additive import Additive
+from mmattn.metrics.coco_package import EXTRA, PACKAGE, find_java, package_file
 from mmattn.metrics.corpus import check_corpus
+from mmattn.metrics.ngrams import Tokens
 from mmattn.metrics.ptb import tokenize
 
-PACKAGE = "pycocoevalcap"
+# METEOR 1.5's parameters for English, and the weights of exact, stem, synonym and paraphrase.
+ALPHA, BETA, GAMMA, DELTA = 0.85, 0.2, 0.6, 0.75
+WEIGHTS = np.array([1.0, 0.6, 0.8, 0.6])
 log = logging.getLogger(__name__)
 
 
@@ -47,10 +52,9 @@ def meteor(
         RuntimeError: the program ended early or ran out of time; the message has its last words.
     """
     check_corpus(references, predictions)
-    jar, java = find_jar(), shutil.which("java")
+    jar, java = find_jar(), find_java()
     if jar is None or java is None:
-        missing = f"the package {PACKAGE} (the extra `meteor`)" if jar is None else "java"
-        log.warning("no METEOR: %s is not installed", missing)
+        log.warning("no METEOR: %s", meteor_lacks())
         return None
     with conversation(java, jar, timeout_seconds) as (write, read):
         statistics = []
@@ -64,12 +68,74 @@ def meteor(
         return float(read())
 
 
+def meteor_additive(
+    references: Sequence[Sequence[Tokens]],
+    predictions: Sequence[Tokens],
+    timeout_seconds: float = 600.0,
+) -> Additive:
+    """METEOR of captions as tokens, with what resampling needs; see `meteor`, whose score it has.
+
+    The program counts matches; its formula over their sums is `meteor_of`.
+
+    Raises:
+        DataError: the two lists differ in length or are empty, or an image has no reference.
+        RuntimeError: the program or Java is missing, ended early or ran out of time.
+    """
+    check_corpus(references, predictions)
+    jar, java = find_jar(), find_java()
+    if jar is None or java is None:
+        raise RuntimeError(f"no METEOR: {meteor_lacks()}")
+    rows = []
+    with conversation(java, jar, timeout_seconds) as (write, read):
+        for image, prediction in zip(references, predictions, strict=True):
+            write(" ||| ".join(["SCORE", *map(" ".join, image), " ".join(prediction)]))
+            rows.append(np.array(read().split(), dtype=np.float64))
+    return Additive(whole_matches_unbroken(np.stack(rows)), meteor_of)
+
+
+def meteor_lacks() -> str | None:
+    """What is missing for METEOR and how to get it, None where nothing is."""
+    if find_jar() is None:
+        return f"the package {PACKAGE} is not installed ({EXTRA})"
+    return "java is not installed, or not on PATH" if find_java() is None else None
+
+
 def find_jar() -> Path | None:
-    """The program inside the installed package, which is found but not imported."""
-    spec = importlib.util.find_spec(PACKAGE)
-    folders = (spec.submodule_search_locations if spec else None) or []
-    jars = (Path(folder, "meteor", "meteor-1.5.jar") for folder in folders)
-    return next((jar for jar in jars if jar.is_file()), None)
+    """The program inside the installed package."""
+    return package_file("meteor", "meteor-1.5.jar")
+
+
+def whole_matches_unbroken(statistics: np.ndarray) -> np.ndarray:
+    """The program's statistics of captions [images, 23] as it adds them up for a corpus.
+
+    A caption whose words all match in one piece is not fragmented at all: it adds no chunk.
+    """
+    statistics = statistics.copy()
+    words, chunks, matched = statistics[:, :2], statistics[:, 20], statistics[:, 21:23]
+    statistics[(chunks == 1) & (words == matched).all(1), 20] = 0
+    return statistics
+
+
+def meteor_of(statistics: np.ndarray) -> np.ndarray:
+    """METEOR [rows] of rows of statistics [rows, 23], or of sums of them.
+
+    Denkowski and Lavie 2014, section 2: F = P·R / (α·P + (1 - α)·R), where P and R are the weighted
+    matches over the words of prediction and reference, function words counting 1 - δ and others δ;
+    METEOR = F · (1 - γ · (chunks / matched words)^β). A row has the words of prediction and
+    reference, the function words of each, for each of four kinds of match the content words of
+    prediction and reference and their function words, chunks, and the matched words of each.
+    """
+    words, function, matches = statistics[:, :2], statistics[:, 2:4], statistics[:, 4:20]
+    kinds = matches.reshape(-1, 4, 2, 2)  # kind, content or function, prediction or reference
+    weighted = np.einsum("k,rkcs,c->rs", WEIGHTS, kinds, [DELTA, 1 - DELTA])
+    length = DELTA * (words - function) + (1 - DELTA) * function
+    share = np.divide(weighted, length, out=np.zeros_like(weighted), where=length > 0)
+    precision, recall = share.T
+    below = ALPHA * precision + (1 - ALPHA) * recall
+    mean = np.divide(precision * recall, below, out=np.zeros_like(below), where=below > 0)
+    chunks, matched = statistics[:, 20], statistics[:, 21:23].mean(1)
+    pieces = np.divide(chunks, matched, out=np.zeros_like(chunks), where=matched > 0)
+    return mean * (1 - GAMMA * pieces**BETA)
 
 
 def join_tokens(caption: str) -> str:

@@ -52,7 +52,7 @@ class CaptioningTask(Task):
         self_critical: how it learns, later, from the reward of captions of its own; not at all if
             None. Needs the trainer to have a `CaptionDataModule`, for its training captions.
         layer_decay: learning rate of each encoder layer over that of the next.
-        meteor: test with METEOR too, where the extra `meteor` and Java are installed.
+        meteor: test with METEOR too, where the extra `coco` and Java are installed.
     """
 
     printed = ("val/loss", "val/token_accuracy", "val/cider", "val/exact_match")

@@ -2,10 +2,12 @@ import logging
 import shutil
 import sys
 
+import numpy as np
 import pytest
 
+from mmattn.metrics import coco_package
 from mmattn.metrics import meteor as module
-from mmattn.metrics.meteor import find_jar, meteor
+from mmattn.metrics.meteor import find_jar, meteor, meteor_additive, meteor_lacks, meteor_of
 
 REFERENCES = [["A dog's bone.", "the bone | of a dog"], ["Two cats sleep."]]
 PREDICTIONS = ["a bone ||| of the dog", ""]
@@ -69,7 +71,15 @@ def test_a_program_that_talks_on_the_error_stream_does_not_block(install):
 
 @pytest.mark.parametrize(
     ("jar", "java", "missing"),
-    [(None, "java", "the package pycocoevalcap (the extra `meteor`)"), ("x.jar", None, "java")],
+    [
+        (
+            None,
+            "java",
+            "the package pycocoevalcap is not installed (the extra `coco`: pip install "
+            "'mmattn[coco]')",
+        ),
+        ("x.jar", None, "java is not installed, or not on PATH"),
+    ],
 )
 def test_what_is_missing_is_logged_once(monkeypatch, caplog, jar, java, missing):
     monkeypatch.setattr(module, "find_jar", lambda: jar)
@@ -77,18 +87,52 @@ def test_what_is_missing_is_logged_once(monkeypatch, caplog, jar, java, missing)
     with caplog.at_level(logging.WARNING):
         assert meteor(REFERENCES, PREDICTIONS) is None
     (record,) = caplog.records
-    assert record.message == f"no METEOR: {missing} is not installed"
+    assert record.message == f"no METEOR: {missing}"
+    assert meteor_lacks() == missing
+    with pytest.raises(RuntimeError, match="no METEOR"):
+        meteor_additive([[["a"]]], [["a"]])
 
 
 def test_a_package_that_is_not_installed_has_no_jar(monkeypatch):
-    monkeypatch.setattr(module, "PACKAGE", "no_such_package_of_metrics")
+    monkeypatch.setattr(coco_package, "PACKAGE", "no_such_package_of_metrics")
     assert find_jar() is None
 
 
-def test_the_reference_implementation():
+def test_a_caption_without_a_match_scores_zero():
+    empty, strange = np.zeros(23), np.r_[7.0, 5, 3, 2, np.zeros(19)]
+    assert meteor_of(np.stack([empty, strange])).tolist() == [0, 0]
+
+
+@pytest.fixture
+def program():
+    """Skips without METEOR."""
     if find_jar() is None or shutil.which("java") is None:
-        pytest.skip("needs METEOR: the extra `meteor` and Java")
+        pytest.skip("needs METEOR: the extra `coco` and Java")
+
+
+@pytest.mark.usefixtures("program")
+def test_the_reference_implementation():
     references = [["A dog runs on the grass."], ["Two cats sleep on a red sofa.", "Cats sleeping."]]
     score = meteor(references, ["a dog is running on grass", "two kittens asleep on a couch"])
     # What the wrapper inside the package gives for the same tokens.
     assert score == pytest.approx(0.2557580356793463)
+
+
+@pytest.mark.usefixtures("program")
+def test_the_formula_over_statistics_is_the_programs_own_score():
+    """Of single captions and of the corpus, with one that matches whole and one that is empty."""
+    chance = np.random.default_rng(0)
+    words = ["a", "dog", "dogs", "the", "cat", "kitten", "sleeps", "sleeping", "couch", "sofa"]
+
+    def caption(least):
+        return chance.choice(words, chance.integers(least, 10)).tolist()
+
+    references = [[caption(1) for _ in range(3)] for _ in range(30)]
+    predictions = [caption(0) for _ in range(28)] + [references[28][1], []]
+    measured = meteor_additive(references, predictions)
+    texts = [[" ".join(tokens) for tokens in image] for image in references]
+    said = [" ".join(tokens) for tokens in predictions]
+    assert measured.score == pytest.approx(meteor(texts, said), abs=1e-12)
+    assert measured.per_image[28] == meteor(texts[28:29], said[28:29]) == 1
+    assert measured.per_image[29] == 0
+    assert measured.per_image[3] == pytest.approx(meteor(texts[3:4], said[3:4]), abs=1e-12)

@@ -169,7 +169,7 @@ def test_long_input_takes_linear_time_or_close(unit):
 
 def reference_tokenizer():
     if importlib.util.find_spec("pycocoevalcap") is None or shutil.which("java") is None:
-        pytest.skip("needs METEOR: the extra `meteor` and Java")
+        pytest.skip("needs METEOR: the extra `coco` and Java")
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
     def tokens(sentences):

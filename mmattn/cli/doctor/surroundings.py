@@ -19,7 +19,7 @@ EXTRAS = {
     "onnx": ("onnxruntime", "mmattn export --to onnx"),
     "sweep": ("hydra_plugins.hydra_joblib_launcher", "hydra/launcher=joblib"),
     "slurm": ("hydra_plugins.hydra_submitit_launcher", "hydra/launcher=slurm"),
-    "meteor": ("pycocoevalcap", "the reference METEOR, a Java program"),
+    "coco": ("pycocoevalcap", "the reference METEOR and SPICE, Java programs"),
 }
 
 
@@ -51,7 +51,7 @@ def optional_parts() -> Iterator[Finding]:
     text = f"extras: {', '.join(have) or 'none'}"
     text += f"; not there: {', '.join(lacking)}" if lacking else ""
     yield Finding("ok", "optional", text)
-    needed = {"Java": shutil.which("java"), "the extra `meteor`": "meteor" in have}
+    needed = {"Java": shutil.which("java"), "the extra `coco`": "coco" in have}
     without = " and ".join(name for name, there in needed.items() if not there)
     meteor = f"METEOR is left out without {without}" if without else "METEOR can be measured"
     names = ("chromium", "chromium-browser", "google-chrome")

@@ -1,7 +1,7 @@
 """JSON and JSONL files read strictly, and the types of their fields checked by name."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,9 +23,13 @@ NAMES: Mapping[type, str] = {
 
 def read_json(path: Path, encoding: str = "utf-8") -> Any:
     """Return what a JSON file holds. Raises `DataError` naming the line where it is no JSON."""
-    text = "\n".join(read_lines(path, encoding))
+    return parse_json(path, read_lines(path, encoding))
+
+
+def parse_json(path: Path, lines: Sequence[str]) -> Any:
+    """Return what the lines of a JSON file hold. Raises `DataError` as `read_json` does."""
     try:
-        return _parse(text)
+        return _parse("\n".join(lines))
     except json.JSONDecodeError as error:
         raise DataError(
             f"{path}:{error.lineno}: no JSON: {error.msg} at column {error.colno}. Copy or "

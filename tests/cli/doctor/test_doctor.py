@@ -210,12 +210,12 @@ def test_optional_parts_are_no_problem(monkeypatch):
     extras, programs = surroundings.optional_parts()
     assert (extras.level, programs.level) == ("ok", "ok")
     assert extras.text.startswith("extras: trackio; not there: tensorboard (logger=tensorboard)")
-    assert "slurm (hydra/launcher=slurm), meteor (the reference METEOR" in extras.text
-    without = "METEOR is left out without Java and the extra `meteor`; no Chromium"
+    assert "slurm (hydra/launcher=slurm), coco (the reference METEOR" in extras.text
+    without = "METEOR is left out without Java and the extra `coco`; no Chromium"
     assert programs.text.startswith(without)
     monkeypatch.setattr("shutil.which", lambda name: name)
     _, programs = surroundings.optional_parts()
-    assert programs.text == "METEOR is left out without the extra `meteor`; Chromium is there"
+    assert programs.text == "METEOR is left out without the extra `coco`; Chromium is there"
     monkeypatch.setattr(surroundings, "is_there", lambda module: True)
     _, programs = surroundings.optional_parts()
     assert programs.text == "METEOR can be measured; Chromium is there"

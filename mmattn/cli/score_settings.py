@@ -1,0 +1,83 @@
+"""What is asked for of `mmattn score`, checked before anything is read."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmattn.cli.plain_command import check_folder
+from mmattn.errors import ConfigError
+
+MISSING = ("error", "skip")
+MOST = 1_000_000  # samples or shuffles: more say nothing new
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreSettings:
+    """What `mmattn score` is told.
+
+    Attributes:
+        references: the file of references.
+        predictions: the file of predictions.
+        against: that of another model, to compare with; None for none.
+        split: the name of a split of the references, or a file that lists images; None for all.
+        missing: "error" where images lack references or a prediction, "skip" to leave them out.
+        meteor: measure METEOR.
+        spice: measure SPICE.
+        training: a file of training captions; None for none.
+        objects: a file of objects, for CHAIR; None for none.
+        bootstrap: samples for intervals; 0 for none.
+        shuffles: for p-values.
+        seed: of both.
+        json: print JSON.
+        per_image: the file of single scores; None for none.
+        html: the page; None for none.
+        images: the folder of photos for the page; None for none.
+        attention: the folder that `mmattn caption --attention` wrote, likewise.
+
+    Raises:
+        ConfigError: for settings that cannot be, or that mean nothing without another.
+    """
+
+    references: Path
+    predictions: Path
+    against: Path | None = None
+    split: str | None = None
+    missing: str = "error"
+    meteor: bool = False
+    spice: bool = False
+    training: Path | None = None
+    objects: Path | None = None
+    bootstrap: int = 1000
+    shuffles: int = 10_000
+    seed: int = 0
+    json: bool = False
+    per_image: Path | None = None
+    html: Path | None = None
+    images: Path | None = None
+    attention: Path | None = None
+
+    def __post_init__(self):
+        for name in ("bootstrap", "shuffles"):
+            value = getattr(self, name)
+            if value == 1 or not 0 <= value <= MOST:
+                raise ConfigError(f"--{name} {value}: give 2 to {MOST:,}, or 0 for none")
+        if self.seed < 0:
+            raise ConfigError(f"--seed {self.seed}: give 0 or more")
+        for name in ("images", "attention"):
+            folder = getattr(self, name)
+            if folder is None:
+                continue
+            if self.html is None:
+                raise ConfigError(f"--{name} is shown on the page of --html FILE: give it, too")
+            if not folder.is_dir():
+                raise ConfigError(f"--{name} {folder} is no folder: check the path")
+
+    def check_places(self) -> None:
+        """Raise ConfigError where results cannot be written."""
+        for option, path in {"--per-image": self.per_image, "--html": self.html}.items():
+            if path is None:
+                continue
+            if path.is_dir():
+                raise ConfigError(f"{option} {path} is a folder: give a file")
+            if path in (self.references, self.predictions, self.against):
+                raise ConfigError(f"{option} {path} is an input: give another file")
+            check_folder(path.parent, option)
