@@ -88,22 +88,22 @@ def same_images(
         unreadable = [key for each in predicted for key in each.unreadable]
         if job.missing == "error" or not common:
             hint = splits_hint(job, references) + errors_hint(unreadable)
-            remedy = f"give --missing skip to score the {len(common):,} images that have all"
+            remedy = f"give --missing skip to score the others ({len(common):,})"
             if not common:
-                remedy = "no image has all; the names or numbers of images must be the same"
+                remedy = "no image has both: their names or numbers must be the same"
             raise DataError(f"{'; '.join(filter(None, told))}{hint}: {remedy}")
         notes += [f"left out: {each}" for each in told if each]
         notes += [errors_hint(unreadable).strip(" ;")] if unreadable else []
     for file, each in zip(files, matched, strict=True):
         if each.by_name:
-            notes.append(f"{file}: {each.by_name:,} images are known by the names of their files")
+            notes.append(f"{file.name}: images known by the names of their files: {each.by_name:,}")
     return [[pair for pair in m.pairs if id(pair.reference) in common] for m in matched]
 
 
 def told_differences(references: Path, predictions: Path, matched: Matched) -> str:
     """Return what two files do not have in common, in words; "" where that is nothing."""
-    told = " and ".join(differences(matched))
-    return told and f"{references} and {predictions} are not of the same images: {told}"
+    told = ", ".join(differences(matched))
+    return told and f"{references} and {predictions} are not of the same images; {told}"
 
 
 def splits_hint(job: ScoreSettings, references: Sequence[Entry]) -> str:
@@ -122,9 +122,9 @@ def notes_on(file: Path, corpus: Corpus) -> list[str]:
     """Return what is worth knowing of a model's captions."""
     notes = []
     if corpus.empty:
-        notes.append(f"{file}: empty predictions, which score 0: {listed(corpus.empty)}")
+        notes.append(f"{file.name}: empty predictions, which score 0: {listed(corpus.empty)}")
     if corpus.several:
-        notes.append(f"{file}: of several captions of an image the first is scored")
+        notes.append(f"{file.name}: of several captions of an image the first is scored")
     return notes
 
 

@@ -32,7 +32,7 @@ class Additive:
         return self.of_sums(self.statistics)
 
 
-def mean_of(values: Sequence[float] | np.ndarray) -> Additive:
+def mean_of(values: Sequence[float] | Sequence[int] | np.ndarray) -> Additive:
     """The mean over images of one value each."""
     values = np.asarray(values, dtype=np.float64)
     return ratio_of(values, np.ones(len(values)))

@@ -61,9 +61,9 @@ def text_fault(value: Any, name: str) -> str | None:
 def texts_of(value: Any, name: str, place: str, problems: Problems) -> tuple[str, ...]:
     """Return the captions in a field: one, or a list; `problems` gets those that are no text."""
     if not isinstance(value, list):
-        value, names = [value], [name]
+        value, names = [value], [repr(name)]
     else:
-        names = [f"{name}[{i}]" for i in range(len(value))]
+        names = [repr(f"{name}[{i}]") for i in range(len(value))]
     faults = [text_fault(text, each) for text, each in zip(value, names, strict=True)]
     for fault in filter(None, faults):
         problems.add(place, fault)

@@ -78,11 +78,11 @@ def _only(candidates: Sequence[Entry], prediction: Entry) -> Entry | None:
 
 
 def differences(matched: Matched) -> Iterator[str]:
-    """Yield in words what is left over on either side."""
+    """Yield in words what images have that are left over on either side."""
     if matched.unpredicted:
-        yield f"{listed(matched.unpredicted)} have references and no prediction"
+        yield f"references and no prediction: {listed(matched.unpredicted)}"
     if matched.unknown:
-        yield f"{listed(matched.unknown)} have a prediction and no references"
+        yield f"a prediction and no references: {listed(matched.unknown)}"
 
 
 def listed(entries: Sequence[Entry]) -> str:

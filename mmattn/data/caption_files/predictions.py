@@ -92,7 +92,7 @@ def _fault(value: Any, seen: dict[Key, str]) -> str | None:
 def _texts(value: dict[str, Any], place: str, problems: Problems) -> tuple[str, ...]:
     """Return the captions of an image: its best, then others."""
     field = next(name for name in TEXTS if name in value)
-    texts = texts_of(value[field], repr(field), place, problems)
+    texts = texts_of(value[field], field, place, problems)
     others = value.get("others", [])
     for i, other in enumerate(others if isinstance(others, list) else []):
         text = other.get("caption") if isinstance(other, dict) else None

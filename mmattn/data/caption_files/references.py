@@ -150,7 +150,7 @@ def _objects(
         if fault is not None:
             problems.add(place, fault)
         elif field is not None:
-            texts = texts_of(entry[field], repr(field), place, problems)
+            texts = texts_of(entry[field], field, place, problems)
             rows.append((place, entry[str(key_field(entry))], texts))
     return _together(rows)
 

@@ -13,9 +13,9 @@ from mmattn.reports.scores.text import (
     FOOTNOTE,
     LOWER_IS_BETTER,
     TITLES,
-    file_names,
     heading,
     legend,
+    shortened,
     tables,
 )
 
@@ -48,8 +48,9 @@ def score_page(
         rows.append(row | pictures.of(pair))
     data = {
         "title": f"Captions of {Path(result.systems[0].file).name}",
-        "facts": heading(result),
-        "files": file_names(result),
+        # A page may be shown to others: no path of this machine is on it.
+        "facts": heading(result, Path(result.references).name),
+        "files": [shortened(Path(system.file).name) for system in result.systems],
         "tables": tables(result),
         "legend": [*legend(result), FOOTNOTE],
         "columns": columns(rows[0]["scores"]),

@@ -68,19 +68,19 @@ class Pictures:
         candidates = dict.fromkeys([*named, *(name.rpartition("/")[2] for name in named)])
         path = next(filter(None, (existing(folder, name) for name in candidates)), None)
         if path is None:
-            self._lose(f"photos that are not in {folder}", named[0])
+            self._lose(f"photos that are not in {folder.name}", named[0])
             return None
         try:
             return self._fitting(read_image(path).permute(1, 2, 0).numpy(), PHOTO_SIDE)
-        except DataError as error:
-            self._lose("photos that cannot be read", str(error))
+        except DataError:
+            self._lose("photos that cannot be read", path.name)
             return None
 
     def _attention(self, folder: Path, name: Path) -> dict[str, str | None]:
         """Return the strip of words, from a picture or from numbers, and the page to link to."""
         files = {kind: existing(folder, f"{name}.{kind}") for kind in ("html", "png", "npz")}
         if not any(files.values()):
-            self._lose(f"images whose attention is not in {folder}", str(name))
+            self._lose(f"images whose attention is not in {folder.name}", str(name))
             return {}
         target = files["html"] or files["png"]
         strip = None
@@ -91,8 +91,8 @@ class Pictures:
                 from mmattn.maps.record_pictures import word_strip  # with matplotlib: a second
 
                 strip = word_strip(load_attention(files["npz"]))
-        except DataError as error:
-            self._lose("attention that cannot be read", str(error))
+        except DataError:
+            self._lose("attention that cannot be read", name.name)
         return {
             "strip": None if strip is None else self._fitting(strip, STRIP_SIDE),
             "link": None if target is None else link(self.page, target),

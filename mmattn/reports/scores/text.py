@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from mmattn.metrics.bootstrap import LEVEL
 from mmattn.metrics.word_counts import WordCounts
-from mmattn.reports.scores.result import Result, System
+from mmattn.reports.scores.result import Result
 
 TITLES = {
     **{f"BLEU_{n}": f"BLEU-{n}" for n in range(1, 5)},
@@ -30,7 +30,7 @@ LONGEST_NAME = 28  # of a file, in the head of a column
 
 def lines(result: Result) -> Iterator[str]:
     """Yield the lines of all tables."""
-    yield heading(result)
+    yield heading(result, result.references)
     scores, captions = tables(result)
     yield from ("", *aligned(scores), *legend(result), "", *aligned(captions), FOOTNOTE)
     if result.notes:
@@ -38,10 +38,10 @@ def lines(result: Result) -> Iterator[str]:
         yield from (f"note: {note}" for note in result.notes)
 
 
-def heading(result: Result) -> str:
+def heading(result: Result, references: str) -> str:
     """Return how many images there are, and of which references."""
     return (
-        f"{result.images:,} image{'s' * (result.images != 1)} of {result.references}, "
+        f"{result.images:,} image{'s' * (result.images != 1)} of {references}, "
         f"{result.references_per_image:.3g} references each"
     )
 
@@ -62,7 +62,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 def _scores(result: Result) -> list[list[str]]:
     (system,) = result.systems
-    interval = [f"{LEVEL:.0%} interval"] if system.intervals else []
+    interval = [f"{100 * LEVEL:.0f} % interval"] if system.intervals else []
     rows = [["", "score", *interval]]
     for name, score in system.measured.scores.items():
         ends = [_between(*system.intervals[name])] if interval else []
@@ -72,7 +72,7 @@ def _scores(result: Result) -> list[list[str]]:
 
 def _compared(result: Result) -> list[list[str]]:
     first, second = result.systems
-    tested = [f"{LEVEL:.0%} interval", "p"] if result.differences else []
+    tested = [f"{100 * LEVEL:.0f} % interval", "p"] if result.differences else []
     rows = [["", *file_names(result), "difference", *tested]]
     for name, score in first.measured.scores.items():
         other = second.measured.scores.get(name)
@@ -118,11 +118,11 @@ def _quantiles(lengths: WordCounts) -> str:
 
 def file_names(result: Result) -> list[str]:
     """Return what the systems are called: their files, "…" before the end of a long one."""
-    return [_shortened(system) for system in result.systems]
+    return [shortened(system.file) for system in result.systems]
 
 
-def _shortened(system: System) -> str:
-    name = system.file
+def shortened(name: str) -> str:
+    """Return a path, or the end of a long one."""
     return name if len(name) <= LONGEST_NAME else "…" + name[1 - LONGEST_NAME :]
 
 

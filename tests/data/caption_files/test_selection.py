@@ -1,0 +1,38 @@
+import pytest
+
+from mmattn.data.caption_files.entry import Entry
+from mmattn.data.caption_files.selection import selected, split_sizes
+from mmattn.errors import ConfigError, DataError
+
+ENTRIES = [
+    Entry(1, ("a",), "one.jpg", "1", "train"),
+    Entry(2, ("a",), "two.jpg", "2", "test"),
+    Entry("x.jpg", ("a",), "x.jpg", "3", "test"),
+]
+
+
+def keys(split):
+    return [entry.key for entry in selected(ENTRIES, split)]
+
+
+def test_all_or_one_split():
+    assert keys(None) == [1, 2, "x.jpg"]
+    assert keys("test") == [2, "x.jpg"]
+    assert split_sizes(ENTRIES) == "train (1), test (2)"
+
+
+def test_a_file_lists_names_or_numbers(tmp_path):
+    path = tmp_path / "images.txt"
+    path.write_text("2\n\none.jpg\n")
+    assert keys(str(path)) == [1, 2]
+    path.write_text("2\nthree.jpg\n")
+    with pytest.raises(DataError, match=r"images.txt lists .* no references: 1 \('three.jpg'\)"):
+        keys(str(path))
+
+
+def test_no_such_split():
+    message = r"--split tst: no such split or file \(nearest: 'test'\); .* train \(1\), test \(2\)"
+    with pytest.raises(ConfigError, match=message):
+        keys("tst")
+    with pytest.raises(ConfigError, match="the references name no splits"):
+        selected([ENTRIES[0]._replace(split=None)], "x")
