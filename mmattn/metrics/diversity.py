@@ -45,8 +45,9 @@ def self_cider(
     Wang and Chan 2019, "Describing like humans: on diversity in image captioning", section 3: with
     K the CIDEr (no length penalty, no clipping) between all m captions of an image, over 10, and
     λ its eigenvalues, the diversity is -log_m(√λ_max / Σ √λ), as in the authors' program. It is 0
-    for captions that are all the same, and 1 where no two share an n-gram. Document frequencies are
-    those of the references. NaN for an image with fewer than two captions, 0 where all are empty.
+    for captions that are all the same, and 1 where no two share a word and none has fewer than
+    `order`. Document frequencies are those of the references. NaN for an image with fewer than two
+    captions, 0 where all are empty.
 
     Args:
         references: for every image, the tokens of each of its references.

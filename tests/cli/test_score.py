@@ -132,7 +132,7 @@ def test_objects_new_captions_and_single_scores(as_json, folder):
 
 def test_several_captions_of_an_image_are_scored_by_the_first(as_json, folder):
     lines = [json.loads(line) for line in results(GOOD).splitlines()]
-    lines[0]["others"] = [{"caption": "something else here"}]
+    lines[0]["others"] = [{"caption": "something else over there"}]
     (folder / "many.json").write_text(json.dumps(lines))
     found, first = as_json(predictions="many.json"), as_json()
     assert found["scores"]["CIDEr"] == first["scores"]["CIDEr"]

@@ -3,7 +3,7 @@
 import base64
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -60,12 +60,12 @@ class Pictures:
         ]
 
     def _photo(self, folder: Path, pair: Pair) -> str | None:
-        """Return a photo, found by its path below the folder or by its name in it."""
+        """Return a photo, found by its path below the folder, or by the end of its path."""
         named = [entry.name for entry in (pair.reference, pair.prediction) if entry.name]
         if not named:
             self._lose("photos without a name in either file", str(pair.reference.key))
             return None
-        candidates = dict.fromkeys([*named, *(name.rpartition("/")[2] for name in named)])
+        candidates = dict.fromkeys(tail for name in named for tail in tails(name))
         path = next(filter(None, (existing(folder, name) for name in candidates)), None)
         if path is None:
             self._lose(f"photos that are not in {folder.name}", named[0])
@@ -88,9 +88,7 @@ class Pictures:
             if files["png"] is not None:
                 strip = read_image(files["png"]).permute(1, 2, 0).numpy()
             elif files["npz"] is not None:
-                from mmattn.maps.record_pictures import word_strip  # with matplotlib: a second
-
-                strip = word_strip(load_attention(files["npz"]))
+                strip = strip_of_numbers(files["npz"])
         except DataError:
             self._lose("attention that cannot be read", name.name)
         return {
@@ -109,6 +107,22 @@ class Pictures:
 
     def _lose(self, why: str, name: str) -> None:
         self._lost.setdefault(why, []).append(name)
+
+
+def strip_of_numbers(path: Path) -> np.ndarray:
+    """Draw the words of recorded attention. Raises `DataError` for a file without their maps."""
+    from mmattn.maps.record_pictures import word_strip  # with matplotlib, which takes a second
+
+    record = load_attention(path)
+    if not record.methods:
+        raise DataError(f"{path} holds no map of a word: write it with `mmattn caption`")
+    return word_strip(record)
+
+
+def tails(name: str) -> Iterator[str]:
+    """Yield a path, then what is left of it without its first folder, its first two …"""
+    parts = name.split("/")
+    yield from ("/".join(parts[i:]) for i in range(len(parts)))
 
 
 def existing(folder: Path, name: str) -> Path | None:

@@ -126,7 +126,7 @@ def shortened(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else "…" + name[1 - LONGEST_NAME :]
 
 
-def figure(value: float) -> str:
+def figure(value: float | int) -> str:
     """Return a count as it is, and a share with four digits."""
     return f"{value:,}" if isinstance(value, int) else number(value)
 

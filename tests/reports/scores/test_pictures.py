@@ -1,5 +1,6 @@
 import base64
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from PIL import Image
 
 from mmattn.data.caption_files.entry import Entry, named
 from mmattn.data.caption_files.matching import Pair
-from mmattn.maps.archive import AttentionRecord, Layers, save_attention
+from mmattn.maps.archive import AttentionRecord, Layers, MethodMaps, save_attention
 from mmattn.maps.geometry import Placement
 from mmattn.maps.words import group_words
 from mmattn.reports.scores import pictures as module
@@ -44,8 +45,10 @@ def shown(folder, *pairs, **options):
 
 
 def test_photos_are_found_by_path_or_name_and_made_small(folder):
-    found, notes = shown(folder, pair("x/a.png"), pair(7, "deep/b.png"))
-    assert [size_of(each["photo"]) for each in found] == [(192, 128)] * 2
+    found, notes = shown(
+        folder, pair("x/a.png"), pair(7, "deep/b.png"), pair("/home/me/photos/deep/b.png")
+    )
+    assert [size_of(each["photo"]) for each in found] == [(192, 128)] * 3
     assert notes == []
 
 
@@ -103,12 +106,18 @@ def test_numbers_of_attention_are_drawn(folder):
         prefix=0,
         image=np.zeros((20, 30, 3), np.uint8),
         placement=Placement.resize((20, 30)),
+        methods=(MethodMaps("mean of heads", np.full((2, 2, 3), 1 / 6, np.float32)),),
     )
     save_attention(folder / "maps" / "a.png.npz", record)
     options = {"photos": None, "attention": folder / "maps", "names": {"a.png": Path("a.png")}}
     (found,), notes = shown(folder, pair("a.png"), **options)
     assert sorted(found) == ["strip"]
     assert notes == []
-    (folder / "maps" / "a.png.npz").write_bytes(b"no numbers")
-    (found,), notes = shown(folder, pair("a.png"), **options)
-    assert (found, notes) == ({}, ["attention that cannot be read: 1 (a.png)"])
+    for damage in (lambda path: save_attention(path, replace(record, methods=())), spoil):
+        damage(folder / "maps" / "a.png.npz")
+        (found,), notes = shown(folder, pair("a.png"), **options)
+        assert (found, notes) == ({}, ["attention that cannot be read: 1 (a.png)"])
+
+
+def spoil(path):
+    path.write_bytes(b"no numbers")
