@@ -9,7 +9,6 @@ from mmattn.cli.page_names import page_names
 from mmattn.cli.score_settings import ScoreSettings
 from mmattn.data.caption_files.entry import Entry
 from mmattn.data.caption_files.matching import Matched, Pair, differences, listed, match
-from mmattn.data.caption_files.object_words import read_objects
 from mmattn.data.caption_files.predictions import Predictions, read_predictions
 from mmattn.data.caption_files.references import read_references
 from mmattn.data.caption_files.selection import selected, split_sizes
@@ -21,6 +20,7 @@ from mmattn.metrics.ptb import tokenize
 from mmattn.pipeline.json_line import json_line
 from mmattn.reports.scores.corpus import Corpus, corpora
 from mmattn.reports.scores.measure import Measured, Wanted, measure
+from mmattn.reports.scores.object_words import read_objects
 from mmattn.reports.scores.per_image import image_rows
 from mmattn.reports.scores.result import Chance, Result, result
 from mmattn.reports.scores.text import lines

@@ -74,16 +74,14 @@ def _compared(result: Result) -> list[list[str]]:
     first, second = result.systems
     tested = [f"{100 * LEVEL:.0f} % interval", "p"] if result.differences else []
     rows = [["", *file_names(result), "difference", *tested]]
-    for name, score in first.measured.scores.items():
-        other = second.measured.scores.get(name)
-        if other is None:
-            continue
-        gap = score.score - other.score
-        row = [TITLES.get(name, name), number(score.score), number(other.score), number(gap, True)]
-        if tested:
+    ours, theirs = first.measured.scores, second.measured.scores
+    for name in [*ours, *(name for name in theirs if name not in ours)]:
+        own, other = (each[name].score if name in each else math.nan for each in (ours, theirs))
+        row = [TITLES.get(name, name), number(own), number(other), number(own - other, True)]
+        if name in result.differences:
             difference = result.differences[name]
             row += [_between(*difference.interval, signed=True), f"{difference.p_value:.4f}"]
-        rows.append(row)
+        rows.append([*row, *["–"] * (len(rows[0]) - len(row))])
     return rows
 
 

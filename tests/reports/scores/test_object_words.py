@@ -1,7 +1,7 @@
 import pytest
 
-from mmattn.data.caption_files.object_words import read_objects
 from mmattn.errors import DataError
+from mmattn.reports.scores.object_words import read_objects
 
 
 def test_an_object_a_line_with_synonyms(tmp_path):
