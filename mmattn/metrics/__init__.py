@@ -1,7 +1,9 @@
 """Caption metrics in plain Python and numpy: no Java, no torch, the numbers of coco-caption.
 
 `score_captions` is all that most callers need. `mmattn.metrics.collection.CaptionScores` gathers
-captions over batches and processes; `mmattn.metrics.meteor` needs Java and an optional package.
+captions over batches and processes; `meteor` and `spice` need Java and an optional package.
+`caption_metrics` gives what `bootstrap` makes intervals of and `paired` compares; `diversity`,
+`word_counts` and `hallucination` look at the predictions themselves.
 
 The metrics of classification work on tensors and are imported from their modules: `label_scores`
 for each kind of head, `calibration` and `temperature`, `selective`, `uncertainty`, `retrieval`.
