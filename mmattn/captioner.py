@@ -1,6 +1,6 @@
 """The captioner: an image encoder and a text decoder that attends to it."""
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmattn.batch import CaptionBatch, ImageTokens
@@ -61,13 +61,21 @@ class Captioner(nn.Module):
         image: ImageTokens,
         tokens: Int[Tensor, "B N T"],
         recorder: Listener | None = None,
+        *,
+        parallel: Bool[Tensor, "B N"] | None = None,
+        valid: Bool[Tensor, "B N T"] | None = None,
     ) -> Float[Tensor, "B N T D"]:
         """Return the decoder's hidden states for N captions of each image, padded on the right.
 
         The N captions are rows of the queries: the image is neither encoded nor stored N times.
+        Those that are `parallel` see their whole text, where it is `valid`, and not its past alone
+        (`ParallelPrediction`).
         """
-        rows = tokens.flatten(0, 1)
-        hidden = self.text(rows, self.memory(image), recorder=recorder)
+        rows, memory = tokens.flatten(0, 1), self.memory(image)
+        mixed = {}
+        if parallel is not None and valid is not None:
+            mixed = {"parallel": parallel.flatten(), "valid": valid.flatten(0, 1)}
+        hidden = self.text(rows, memory, recorder=recorder, **mixed)
         return hidden.view(*tokens.shape, -1)
 
     def logits(self, hidden: Float[Tensor, "*R D"]) -> Float[Tensor, "*R V"]:

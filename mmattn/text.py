@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmattn.attention import KeyValues, make_norm, padding_mask
+from mmattn.attention import KeyValues, causal_mask, make_norm, padding_mask
 from mmattn.blocks import ACTIVATIONS, BeforeBlock, Block, BlockOptions
 from mmattn.initialisation import initialise
 from mmattn.positions import LearnedPositions, sinusoids, text_rotation
@@ -122,6 +122,7 @@ class TextTransformer(nn.Module):
         memory: Memory | None = None,
         *,
         valid: Bool[Tensor, "R T"] | None = None,
+        parallel: Bool[Tensor, "R"] | None = None,
         memory_mask: Bool[Tensor, "..."] | None = None,
         before_block: BeforeBlock | None = None,
         recorder: Listener | None = None,
@@ -129,11 +130,14 @@ class TextTransformer(nn.Module):
         """Return the last hidden states of whole texts.
 
         A decoder needs `valid` only where padding comes *before* tokens: no real token sees
-        padding on its right anyway, and the fused kernel is faster without a mask. `before_block`
-        changes what each block is given (`GatedFusion`).
+        padding on its right anyway, and the fused kernel is faster without a mask. The rows of a
+        decoder that are `parallel` see their whole text, as in an encoder; that needs `valid`.
+        `before_block` changes what each block is given (`GatedFusion`).
         """
-        mask = None if valid is None else padding_mask(valid)
-        return self._run(tokens, None, memory, mask, memory_mask, recorder, before_block)[0]
+        mask, causal = None if valid is None else padding_mask(valid), self.causal
+        if parallel is not None and causal:
+            mask, causal = mixed_mask(parallel, valid), False
+        return self._run(tokens, None, memory, mask, memory_mask, recorder, before_block, causal)[0]
 
     def extend(
         self,
@@ -145,7 +149,7 @@ class TextTransformer(nn.Module):
         recorder: Listener | None = None,
     ) -> tuple[Float[Tensor, "R T D"], Cache]:
         """Return the hidden states of the T newest tokens, and the cache that includes them."""
-        return self._run(tokens, cache, memory, None, memory_mask, recorder)
+        return self._run(tokens, cache, memory, None, memory_mask, recorder, None, self.causal)
 
     def logits(self, hidden: Float[Tensor, "*R D"]) -> Float[Tensor, "*R V"]:
         """Return the scores of the next token."""
@@ -186,7 +190,7 @@ class TextTransformer(nn.Module):
             x = x + sinusoids(start + length, self.dim)[start:].to(x)
         return self.embed_norm(x)
 
-    def _run(self, tokens, cache, memory, mask, memory_mask, recorder, before_block=None):
+    def _run(self, tokens, cache, memory, mask, memory_mask, recorder, before_block, causal):
         start = next((kv.k.shape[2] for kv in cache or () if kv is not None), 0)
         x = self.embed(tokens, start)
         rotation = None
@@ -198,7 +202,7 @@ class TextTransformer(nn.Module):
         for i, block in enumerate(self.blocks):
             arguments = {
                 "mask": mask,
-                "causal": self.causal,
+                "causal": causal,
                 "rotation": rotation,
                 "context": None if memory is None else memory[i],
                 "context_mask": memory_mask,
@@ -212,6 +216,21 @@ class TextTransformer(nn.Module):
                 x, kv = block(x, past, **arguments)
             newer.append(kv)
         return self.norm(x), newer
+
+
+def mixed_mask(
+    parallel: Bool[Tensor, "R"], valid: Bool[Tensor, "R T"] | None
+) -> Bool[Tensor, "R 1 T T"]:
+    """Return the mask of rows that see all of their text, and of others that see its past.
+
+    Raises:
+        ValueError: without `valid`: what sees all must not see padding.
+    """
+    if valid is None:
+        raise ValueError("parallel rows see what is right of them: give `valid`, too")
+    length = valid.shape[1]
+    past = causal_mask(length, length, valid.device)
+    return torch.where(parallel[:, None, None, None], padding_mask(valid), past)
 
 
 def checked_layout(

@@ -20,8 +20,9 @@ from mmattn.errors import ConfigError
 from mmattn.metrics.collection import CaptionScores
 from mmattn.metrics.keyed_means import KeyedMeans
 from mmattn.tasks.methods.caption_reward import CaptionReward
-from mmattn.tasks.methods.cross_entropy import CrossEntropy
+from mmattn.tasks.methods.cross_entropy import CaptionLoss, CrossEntropy
 from mmattn.tasks.methods.phases import two_phases
+from mmattn.tasks.methods.progress import Progress
 from mmattn.tasks.methods.self_critical import SelfCritical, SelfCriticalLoss
 from mmattn.tasks.task import Task
 
@@ -96,36 +97,40 @@ class CaptioningTask(Task):
         return self.model.logits(hidden[batch.valid]), batch.labels[batch.valid]
 
     def on_fit_start(self) -> None:
-        """Count the training captions' n-grams, by which rewards are weighted."""
+        """Get ready what it learns from. Raises UserError for what does not fit."""
+        data = getattr(self.trainer, "datamodule", None)
+        self.cross_entropy.prepare(self.model, self.tokenizer, data)
         if self.self_critical is not None:
-            train = getattr(self.trainer, "datamodule").splits.train  # noqa: B009
-            options = self.self_critical
-            reward = CaptionReward(
-                (train.captions(i) for i in range(len(train))),
-                cider=options.cider,
-                bleu=options.bleu,
-                end_token=options.end_token,
-            )
+            train = getattr(data, "splits").train  # noqa: B009
+            captions = (train.captions(i) for i in range(len(train)))
             self._self_critical_loss = SelfCriticalLoss(
-                options, reward, self.tokenizer, self.max_length
+                self.self_critical,
+                self.self_critical.reward(captions),
+                self.tokenizer,
+                self.max_length,
             )
 
     def configure_schedule(self, optimizer: Optimizer) -> Any:
         """Build the schedule; that of cross-entropy ends where self-critical training begins."""
         if self.self_critical is None:
             return super().configure_schedule(optimizer)
-        total, options = self.total_steps(), self.self_critical
-        self.trainer.fit_loop.setup_data()  # not before now where trainer.max_steps is the limit
-        batches = self.trainer.num_training_batches
-        a_epoch = math.ceil(batches / self.trainer.accumulate_grad_batches)
-        steps = options.start_epoch * a_epoch
+        total, steps = self.total_steps(), self.cross_entropy_steps()
         if steps >= total:
             raise ConfigError(
-                f"task.self_critical.start_epoch={options.start_epoch} is never reached: the run "
-                f"ends after {total} steps, and an epoch has {a_epoch}; set trainer.max_epochs "
-                f"above {options.start_epoch}"
+                f"task.self_critical.start_epoch={self.self_critical.start_epoch} is never "
+                f"reached: that is after {steps:g} steps, and the run ends after {total}; set "
+                "trainer.max_epochs higher"
             )
-        return two_phases(optimizer, self.make_scheduler, steps, options.lr)
+        return two_phases(optimizer, self.make_scheduler, int(steps), self.self_critical.lr)
+
+    def cross_entropy_steps(self) -> float:
+        """Return the steps of the run, or those before self-critical training; may be infinite."""
+        if self.self_critical is None:
+            return self.trainer.estimated_stepping_batches
+        self.trainer.fit_loop.setup_data()  # not before now where trainer.max_steps is the limit
+        batches = self.trainer.num_training_batches
+        an_epoch = math.ceil(batches / self.trainer.accumulate_grad_batches)
+        return self.self_critical.start_epoch * an_epoch
 
     def training_step(self, batch: CaptionBatch, batch_idx: int) -> Float[Tensor, ""]:
         """Return the loss of the batch's captions, or of captions that the model draws itself."""
@@ -133,14 +138,29 @@ class CaptioningTask(Task):
             assert self._self_critical_loss is not None
             loss, figures = self._self_critical_loss(self.model, batch)
         else:
-            loss, figures = self.cross_entropy(self.model, self.encode(batch), batch)
+            loss, figures = self.teacher_forcing(self.encode(batch), batch)
         self.log("train/loss", loss, prog_bar=True)
         self.log_dict({f"train/{name}": value for name, value in figures.items()})
         return loss
 
-    def validation_step(self, batch: CaptionBatch, batch_idx: int) -> None:
-        """Measure loss and token accuracy, and caption the batch greedily."""
-        self.measure_captions(self.encode(batch), batch)
+    def teacher_forcing(self, image: ImageTokens, batch: CaptionBatch) -> CaptionLoss:
+        """Return the loss of the captions of encoded images, as `cross_entropy` has it."""
+        blank = self.tokenizer.pad_id
+        return self.cross_entropy(self.model, image, batch, blank=blank, progress=self.progress)
+
+    def progress(self) -> Progress:
+        """Return how far the run has come, without self-critical training."""
+        return Progress(self.trainer.global_step, self.cross_entropy_steps())
+
+    def validation_step(self, batch: CaptionBatch, batch_idx: int) -> dict[str, ImageTokens] | None:
+        """Measure loss and token accuracy, and caption the batch greedily.
+
+        Returns the encoded images as "image", for what callbacks measure of them; None where
+        captions are not measured.
+        """
+        image = self.encode(batch)
+        self.measure_captions(image, batch)
+        return {"image": image}
 
     def test_step(self, batch: CaptionBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Do the same on the test set `test_names[dataloader_idx]`."""

@@ -118,9 +118,13 @@ class JointTask(CaptioningTask):
             losses |= self._pair_losses(image, batch, read_texts(self.model, batch))
         return losses
 
-    def validation_step(self, batch: CaptionBatch, batch_idx: int) -> None:
-        """Measure the loss of captions, caption the batch, and embed and match it."""
-        self._evaluate_joint(batch, "val")
+    def validation_step(self, batch: CaptionBatch, batch_idx: int) -> dict[str, ImageTokens] | None:
+        """Measure the loss of captions, caption the batch, and embed and match it.
+
+        Returns what `CaptioningTask.validation_step` does.
+        """
+        image = self._evaluate_joint(batch, "val")
+        return None if image is None else {"image": image}
 
     def test_step(self, batch: CaptionBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Do the same on the test set `test_names[dataloader_idx]`."""
@@ -140,7 +144,7 @@ class JointTask(CaptioningTask):
             self._log_pairs(self.test_prefix(i), self._pairs_of_test(i))
 
     def _caption_loss(self, image: ImageTokens, batch: CaptionBatch) -> Float[Tensor, ""]:
-        loss, figures = self.cross_entropy(self.model, self.model.connect(image), batch)
+        loss, figures = self.teacher_forcing(self.model.connect(image), batch)
         self.log_dict({f"train/{name}": value for name, value in figures.items()})
         return loss
 
@@ -168,12 +172,20 @@ class JointTask(CaptioningTask):
             losses["matching"] = F.cross_entropy(answer.float(), pairs.target)
         return losses
 
-    def _evaluate_joint(self, batch: CaptionBatch, prefix: str, test: int | None = None) -> None:
-        image = self.model.see(batch)
+    def _evaluate_joint(
+        self, batch: CaptionBatch, prefix: str, test: int | None = None
+    ) -> ImageTokens | None:
+        image, connected = self.model.see(batch), None
         if self.objective.captioning:
-            self.measure_captions(self.model.connect(image), batch, test)
-        if not self.objective.compares:
-            return
+            connected = self.model.connect(image)
+            self.measure_captions(connected, batch, test)
+        if self.objective.compares:
+            self._evaluate_pairs(image, batch, prefix, test)
+        return connected
+
+    def _evaluate_pairs(
+        self, image: ImageTokens, batch: CaptionBatch, prefix: str, test: int | None
+    ) -> None:
         pairs = self.val_pairs if test is None else self._pairs_of_test(test)
         texts = read_texts(self.model, batch)
         pairs.update(self.model, batch, image, texts)

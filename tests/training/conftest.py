@@ -95,7 +95,7 @@ def make_data():
 def make_task():
     """Make a task for a data module: the same weights each time."""
 
-    def make(data, *, dropout=0.0, patches=None, depth=1):
+    def make(data, *, dropout=0.0, patches=None, depth=1, method=None):
         torch.manual_seed(0)
         block = BlockOptions(heads=2, dropout=dropout, attention_dropout=dropout)
         vision = VisionTransformer((SIDE, SIDE), patches or LinearPatches(4, 16), depth, block)
@@ -109,6 +109,7 @@ def make_task():
             partial(WarmupCosine, warmup=0.1),
             max_length=16,
             test_names=data.test_names,
+            cross_entropy=method,
         )
 
     return make

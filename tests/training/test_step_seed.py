@@ -5,6 +5,12 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 
+from mmattn.tasks.methods.cross_entropy import CrossEntropy
+from mmattn.tasks.methods.drop_worst import DropWorst
+from mmattn.tasks.methods.parallel_prediction import ParallelPrediction
+from mmattn.tasks.methods.r_drop import RDrop
+from mmattn.tasks.methods.scheduled_sampling import ScheduledSampling
+from mmattn.tasks.methods.word_dropout import WordDropout
 from mmattn.training.step_seed import StepSeed
 
 pytestmark = [
@@ -29,9 +35,9 @@ class Stop(L.Callback):
 def fit(make_data, make_task, make_trainer, tmp_path):
     """Fit a model with dropout on augmented pictures; return its state."""
 
-    def run(*extra, ckpt_path=None, folder="run", **options):
+    def run(*extra, ckpt_path=None, folder="run", method=None, **options):
         data = make_data()
-        task = make_task(data, dropout=0.3)
+        task = make_task(data, dropout=0.3, method=method)
         keep = ModelCheckpoint(
             tmp_path / folder, "{step}", save_top_k=-1, every_n_train_steps=1, save_last=False
         )
@@ -65,6 +71,20 @@ def test_a_resumed_average_is_the_same_too(fit, tmp_path):
 
     whole = fit(average(), folder="whole")
     resumed = fit(average(), ckpt_path=tmp_path / "whole" / "step=9.ckpt", folder="resumed")
+    assert same(whole, resumed)
+    assert not same(whole, fit(folder="plain"))
+
+
+def test_methods_that_draw_are_resumed_exactly_too(fit, tmp_path):
+    method = CrossEntropy(
+        drop_worst=DropWorst(0.3, start=0.4),
+        word_dropout=WordDropout(0.2),
+        scheduled_sampling=ScheduledSampling(0.5),
+        parallel_prediction=ParallelPrediction(0.5),
+        r_drop=RDrop(1.0),
+    )
+    whole = fit(method=method, folder="whole")
+    resumed = fit(method=method, ckpt_path=tmp_path / "whole" / "step=9.ckpt", folder="resumed")
     assert same(whole, resumed)
     assert not same(whole, fit(folder="plain"))
 

@@ -1,6 +1,6 @@
 """Self-critical sequence training: a captioner learns from what its own captions are worth."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from mmattn.decoding.greedy import Greedy
 from mmattn.decoding.sampling import Sampling
 from mmattn.errors import ConfigError, TrainingError
 from mmattn.maps.methods import evaluating
+from mmattn.tasks.methods.caption_reward import CaptionReward
 from mmattn.tasks.methods.cross_entropy import CaptionLoss
 
 # (references, captions, ended) -> rewards, as `CaptionReward` has them
@@ -74,6 +75,12 @@ class SelfCritical:
         wrong = [text for text, right in ranges.items() if not right]
         if wrong:
             raise ConfigError(f"task.self_critical.{wrong[0]}")
+
+    def reward(self, training: Iterable[Sequence[str]]) -> CaptionReward:
+        """Return the reward of captions; `training` are the captions of every training image."""
+        return CaptionReward(
+            training, cider=self.cider, bleu=self.bleu, end_token=self.end_token
+        )
 
 
 class SelfCriticalLoss:
