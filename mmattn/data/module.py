@@ -11,6 +11,7 @@ from torch import Tensor
 from mmattn.batch import IGNORE, CaptionBatch
 from mmattn.data.augment import Sample, SampleReader, stacked_images
 from mmattn.data.dataset import CaptionDataset, CaptionSource, Splits
+from mmattn.data.extra_captions import ExtraCaptions
 from mmattn.data.split_module import LoaderOptions as LoaderOptions
 from mmattn.data.split_module import SplitDataModule, Transform
 from mmattn.data.split_module import TokenizerOptions as TokenizerOptions
@@ -23,12 +24,42 @@ KEPT = 100_000  # captions whose ids are kept, about 30 MB
 class CaptionDataModule(SplitDataModule[Splits]):
     """Captioned images as Lightning wants them; `max_length` includes a caption's end token.
 
-    The arguments are those of `SplitDataModule`.
+    Args:
+        extra_captions: captions of training images that another captioner wrote, to train on. The
+            other arguments are those of `SplitDataModule`.
     """
 
     source: CaptionSource
     _tokenizer: CaptionTokenizer | None = None
     _train_lengths: Sequence[int] = ()
+
+    def __init__(
+        self,
+        source: Any,
+        image_size: Sequence[int],
+        train_transform: Transform,
+        eval_transform: Transform,
+        tokenizer: TokenizerOptions,
+        loader: LoaderOptions,
+        *,
+        max_length: int,
+        seed: int,
+        truncate: bool = False,
+        root: str | None = None,
+        image_cache: str | None = None,
+        image_cache_side: int | None = None,
+        extra_captions: ExtraCaptions | None = None,
+    ):
+        super().__init__(
+            *(source, image_size, train_transform, eval_transform, tokenizer, loader),
+            max_length=max_length,
+            seed=seed,
+            truncate=truncate,
+            root=root,
+            image_cache=image_cache,
+            image_cache_side=image_cache_side,
+        )
+        self.extra_captions = extra_captions
 
     def read(self, tokenizer: CaptionTokenizer | None = None) -> None:
         """Read the source and make the tokenizer, or take the one that is given.
@@ -37,10 +68,11 @@ class CaptionDataModule(SplitDataModule[Splits]):
             DataError: for anything wrong in the data, a caption that is too long included.
             ConfigError: for a transform that does not give what the model will ask for.
         """
-        self._splits = self.source.splits()
+        found, extra = self.source.splits(), self.extra_captions
+        self._splits = found if extra is None else extra.added_to(found)
         for note in self._splits.notes:
             log.info("%s", note)
-        self._tokenizer = tokenizer or self.make_tokenizer(_captions(self._splits.train))
+        self._tokenizer = tokenizer or self.make_tokenizer(_captions(found.train))
         self._ids.clear()
         self._text_sizes = None
         self._train_lengths = self._check_lengths("train", self._splits.train)
