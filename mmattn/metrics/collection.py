@@ -64,6 +64,15 @@ class CaptionScores(torchmetrics.Metric):
         measured = meteor(references, predictions) if self.meteor else None
         return scores if measured is None else scores | {"METEOR": measured}
 
+    def merged(self) -> list[Caption]:
+        """Return one caption for each image that any process has seen, sorted by its key.
+
+        Every process must call it, and gets the same. Raises `DataError` as `compute` does where
+        references differ.
+        """
+        with self.sync_context():
+            return merge(self.captions)
+
     def _sync_dist(
         self, dist_sync_fn: Callable | None = None, process_group: Any | None = None
     ) -> None:

@@ -105,7 +105,11 @@ def score(rank, batches):
     scores = CaptionScores()
     for batch in batches:
         scores.update(*batch)
-    return {"scores": scores.compute(), "left": len(scores.captions)}
+    return {
+        "scores": scores.compute(),
+        "merged": [key for key, _, _ in scores.merged()],
+        "left": len(scores.captions),
+    }
 
 
 def test_two_processes_agree_with_one(in_two_processes):
@@ -115,6 +119,7 @@ def test_two_processes_agree_with_one(in_two_processes):
     answers = in_two_processes(score, batches)
     for answer in answers:
         assert answer["scores"] == expected(IMAGES)
+        assert answer["merged"] == sorted(columns(IMAGES)[0])
     # What was gathered must not stay behind, or the next epoch would count it again.
     assert [answer["left"] for answer in answers] == [2, 4]
 
