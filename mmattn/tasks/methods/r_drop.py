@@ -36,7 +36,7 @@ class RDrop:
         if not (block.dropout or block.attention_dropout or block.drop_path):
             raise ConfigError(
                 "task.cross_entropy.r_drop compares two passes with different dropout, and the "
-                "decoder has none: set model.text.block.dropout=0.1"
+                "decoder has none: set ++model.text.block.dropout=0.1"
             )
 
     def losses(self, one: Float[Tensor, "R V"], other: Float[Tensor, "R V"]) -> Float[Tensor, "R"]:

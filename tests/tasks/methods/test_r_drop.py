@@ -48,7 +48,7 @@ def test_both_passes_learn(make_model, batch):
 def test_a_decoder_without_dropout_is_refused(make_model):
     method = RDrop(1.0)
     method.check(make_model(attention_dropout=0.1))
-    with pytest.raises(ConfigError, match=r"set model\.text\.block\.dropout=0\.1"):
+    with pytest.raises(ConfigError, match=r"set \+\+model\.text\.block\.dropout=0\.1"):
         method.check(make_model())
 
 
