@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from mmattn.pipeline.class_map import ClassMap as ClassMap
     from mmattn.pipeline.classification import Classification as Classification
     from mmattn.pipeline.classifier_pipeline import ClassifierPipeline as ClassifierPipeline
+    from mmattn.pipeline.clip_model import load_clip as load_clip
+    from mmattn.pipeline.clip_scores import clip_scores as clip_scores
     from mmattn.pipeline.ensemble import ClassifierEnsemble as ClassifierEnsemble
     from mmattn.pipeline.joint_pipeline import JointPipeline as JointPipeline
     from mmattn.pipeline.load import load as load
@@ -70,10 +72,12 @@ _HOME = {
     "TextTransformer": "text",
     "Unreadable": "pipeline.pictures",
     "VisionTransformer": "vision",
+    "clip_scores": "pipeline.clip_scores",
     "comparison": "maps.comparison",
     "empty_rows": "recorder",
     "load": "pipeline.load",
     "load_attention": "maps.archive",
+    "load_clip": "pipeline.clip_model",
     "load_decision": "maps.decision_archive",
     "record": "interop.foreign_attention",
     "save_attention": "maps.archive",
@@ -108,10 +112,12 @@ __all__ = [
     "Unreadable",
     "VisionTransformer",
     "attend",
+    "clip_scores",
     "comparison",
     "empty_rows",
     "load",
     "load_attention",
+    "load_clip",
     "load_decision",
     "record",
     "save_attention",
