@@ -19,6 +19,7 @@ COMMANDS = {
     "pack": "mmattn.cli.pack",
     "import": "mmattn.cli.import_model",
     "export": "mmattn.cli.export_model",
+    "average": "mmattn.cli.average",
     "view": "mmattn.cli.view",
     "attention-report": "mmattn.cli.attention_report",
     "doctor": "mmattn.cli.doctor.command",
@@ -48,6 +49,8 @@ HELP = """mmattn: train models that see and read, and look at what they attend t
   mmattn import SOURCE DEST        a captioner of Hugging Face or open_clip, or a run of ours, as a
                                    model folder
   mmattn export MODEL DEST --to huggingface|onnx
+  mmattn average RUN --last 5 --out MODEL
+                                   the mean of the weights of several checkpoints
   mmattn view RUN                  what a run attended to, or why it decided, as pages
   mmattn attention-report --model RUN
                                    do the maps fall on what the words name? Repeat --model for
