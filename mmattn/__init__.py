@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mmattn.maps.viewer import save_viewer as save_viewer
     from mmattn.pipeline.attention import AttentionChoice as AttentionChoice
     from mmattn.pipeline.caption import Caption as Caption
+    from mmattn.pipeline.captioner_ensemble import CaptionerEnsemble as CaptionerEnsemble
     from mmattn.pipeline.class_map import ClassMap as ClassMap
     from mmattn.pipeline.classification import Classification as Classification
     from mmattn.pipeline.classifier_pipeline import ClassifierPipeline as ClassifierPipeline
@@ -54,6 +55,7 @@ _HOME = {
     "BlockOptions": "blocks",
     "Caption": "pipeline.caption",
     "Captioner": "captioner",
+    "CaptionerEnsemble": "pipeline.captioner_ensemble",
     "ClassMap": "pipeline.class_map",
     "Classification": "pipeline.classification",
     "Classifier": "classifier",
@@ -93,6 +95,7 @@ __all__ = [
     "BlockOptions",
     "Caption",
     "Captioner",
+    "CaptionerEnsemble",
     "ClassMap",
     "Classification",
     "Classifier",

@@ -9,13 +9,14 @@ processes.
 """
 
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from pathlib import Path
 
 from mmattn.cli.decoding_flags import add_decoding_flags, decoding_options
 from mmattn.cli.job_flags import (
+    MODEL,
     UNREADABLE,
     add_attention_flags,
     add_job_flags,
-    add_model_flag,
     attention_flags,
     job_flags,
     job_may_write,
@@ -38,7 +39,12 @@ def parser() -> ArgumentParser:
         formatter_class=RawDescriptionHelpFormatter,
     )
     parser.add_argument("images", nargs="+", help="files, folders, patterns; - reads stdin")
-    add_model_flag(parser)
+    parser.add_argument(
+        "--model",
+        action="append",
+        required=True,
+        help=f"{MODEL}; several of one tokenizer write by the mean of their probabilities",
+    )
     add_job_flags(parser)
     add_attention_flags(parser, "of a page for each image, to explore its maps")
     parser.add_argument(
@@ -48,18 +54,48 @@ def parser() -> ArgumentParser:
         metavar="INT",
         help="decoder layers of --attention, -1 the last (all)",
     )
+    add_choice_flags(parser)
     add_decoding_flags(parser)
     return parser
 
 
+def add_choice_flags(parser: ArgumentParser) -> None:
+    """Add the flags of what an image's captions are chosen by."""
+    group = parser.add_argument_group("what captions are chosen by among --best-of")
+    group.add_argument(
+        "--by",
+        choices=["probability", "consensus", "clip"],
+        default="probability",
+        help="their probability; their consensus, what is most like the others by CIDEr-D; or how "
+        "well they fit the image by CLIPScore",
+    )
+    group.add_argument(
+        "--consensus-captions",
+        type=Path,
+        metavar="FILE",
+        help="with --by consensus: captions, of the training data say, that tell common words from "
+        "rare ones (all weigh the same)",
+    )
+    group.add_argument(
+        "--clip-model",
+        metavar="MODEL",
+        help="with --by clip: a folder of an open_clip model, or a joint model of mmattn",
+    )
+
+
 def settings(arguments: Namespace) -> CaptionSettings:
     """Return what the command line asks for. Raises ConfigError where that cannot be."""
+    first, *others = arguments.model
     return CaptionSettings(
         **job_flags(arguments),
         **attention_flags(arguments),
-        model=arguments.model,
+        model=first,
+        others=tuple(others),
         layers=arguments.layers and tuple(arguments.layers),
         decoding=decoding_options(arguments),
+        by=arguments.by,
+        consensus_captions=arguments.consensus_captions,
+        clip_model=arguments.clip_model,
     )
 
 

@@ -34,9 +34,10 @@ class CaptionWork(Work):
         """Return what writes the captions."""
         job = self.job
         settings = {"device": device, "dtype": job.dtype, "revision": job.revision}
-        pipeline = load_captioner(job.model, "mmattn caption", **settings)
+        pipeline = load_captioner(job.source, "mmattn caption", **settings)
         attention = False if job.attention is None else AttentionChoice(job.layers)
-        self.writer = pipeline.writer(attention, **job.decoding)
+        choice = {"consensus_captions": job.consensus_captions, "clip_model": job.clip_model}
+        self.writer = pipeline.writer(attention, by=job.by, **choice, **job.decoding)
         return self.writer
 
     def inputs(self, names: list[str]) -> Sequence[Input]:

@@ -15,6 +15,7 @@ FLAGS: dict[str, tuple[Any, str]] = {
     "min_p": (float, "with --sample: no token less probable than this share of the best one's"),
     "samples": (int, "with --sample: captions drawn of each image, the best are returned"),
     "seed": (int, "with --sample: of what is drawn"),
+    "best_of": (int, "captions of each image, drawn or of beams, among which --by chooses"),
     "returned": (int, "captions of each image"),
     "max_length": (int, "the most tokens of a caption"),
     "min_length": (int, "the fewest tokens of a caption"),

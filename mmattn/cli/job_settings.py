@@ -16,6 +16,7 @@ class JobSettings:
     Attributes:
         images: files, folders, patterns; "-" for a list on stdin.
         model: a run directory, a model folder or an id of the hub.
+        others: further models, which make an ensemble with the first.
         out: the JSONL file; None for stdout.
         retry: try those again that `out` has with an error.
         batch_size: inputs computed at once; None for the fastest.
@@ -34,6 +35,7 @@ class JobSettings:
     example: ClassVar[str] = "results.jsonl"  # of a file for --out
     images: tuple[str, ...] = ()
     model: str
+    others: tuple[str, ...] = ()
     out: Path | None = None
     retry: bool = False
     batch_size: int | None = 8
@@ -54,6 +56,11 @@ class JobSettings:
             raise ConfigError("--retry is of the lines that --out has: give it, too")
         if self.attention is None and self.formats:
             raise ConfigError("--attention-format: pages are of --attention FOLDER: give it, too")
+
+    @property
+    def source(self) -> str | tuple[str, ...]:
+        """The model, or those of the ensemble."""
+        return (self.model, *self.others) if self.others else self.model
 
     @property
     def pictures(self) -> Path | None:
@@ -90,6 +97,10 @@ class CaptionSettings(JobSettings):
     Attributes:
         layers: of the decoder, of which attention is kept; None for all.
         decoding: the decoding options that were given.
+        by: what captions of an image are chosen by.
+        consensus_captions: a file of captions that tells common words from rare ones; None for
+            none.
+        clip_model: what compares images with captions; None for none.
 
     Raises:
         ConfigError: as `JobSettings`.
@@ -98,9 +109,23 @@ class CaptionSettings(JobSettings):
     example: ClassVar[str] = "captions.jsonl"
     layers: tuple[int, ...] | None = None
     decoding: Mapping[str, Any] = field(default_factory=dict)
+    by: str = "probability"
+    consensus_captions: Path | None = None
+    clip_model: str | None = None
 
     def __post_init__(self):
         super().__post_init__()
+        for name, value, way in (
+            ("--consensus-captions", self.consensus_captions, "consensus"),
+            ("--clip-model", self.clip_model, "clip"),
+        ):
+            if value is not None and self.by != way:
+                raise ConfigError(f"{name} is of --by {way}: give that, too, or leave it out")
+        if self.by == "clip" and self.clip_model is None:
+            raise ConfigError(
+                "--by clip compares images with captions: give --clip-model, a folder of "
+                "open_clip's or a joint model"
+            )
         if self.attention is None and self.layers:
             raise ConfigError("--layers: pages are of --attention FOLDER: give it, too")
 
@@ -115,7 +140,6 @@ class ClassifySettings(JobSettings):
         top: so many classes of each head.
         heads: those that are told; all if there is none.
         truncate: cut texts that are longer than the model reads.
-        others: further models, which make an ensemble with the first.
         passes: over each input, with dropout on; 0 for one without.
         seed: of what is dropped; None for 0.
         at_least: labels that are less probable are not told.
@@ -133,18 +157,12 @@ class ClassifySettings(JobSettings):
     top: int = 5
     heads: tuple[str, ...] = ()
     truncate: bool = False
-    others: tuple[str, ...] = ()
     passes: int = 0
     seed: int | None = None
     at_least: float = 0.0
     labels: tuple[str, ...] = ()
     labels_file: str | None = None
     templates: tuple[str, ...] = ()
-
-    @property
-    def source(self) -> str | tuple[str, ...]:
-        """The model, or those of the ensemble."""
-        return (self.model, *self.others) if self.others else self.model
 
     @property
     def zero_shot(self) -> bool:

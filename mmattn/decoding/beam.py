@@ -1,21 +1,18 @@
 """Beam search, and diverse beam search where the beams are in groups."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mmattn.batch import ImageTokens
-from mmattn.captioner import Captioner
-from mmattn.decoding.decoded import Decoded, Limits
+from mmattn.decoding.decoded import Decoded, Limits, Ranking
+from mmattn.decoding.ensemble import AnyStepper, Encoded, Heard, Model, stepper_of
 from mmattn.decoding.hypotheses import Beams, Candidates, Finished, Hypothesis, stacked
 from mmattn.decoding.required import RequiredPhrases
 from mmattn.decoding.rules import NEVER, Rule, obey
-from mmattn.decoding.stepper import Stepper
 from mmattn.errors import ConfigError
-from mmattn.taps import Listener
 
 
 @dataclass(frozen=True)
@@ -40,6 +37,8 @@ class BeamSearch:
         returned: how many captions of each image, the best of all groups.
         required: what every caption must hold; a group then shares its rows among captions that
             have more of it and less, see `RequiredPhrases`.
+        candidates: how many captions of each image, the best of all groups, the call's `ranking`
+            chooses among; `beams` if None.
 
     Raises:
         ConfigError: for numbers that do not fit each other.
@@ -52,6 +51,7 @@ class BeamSearch:
     early_stopping: bool = False
     returned: int = 1
     required: RequiredPhrases | None = None
+    candidates: int | None = None
 
     def __post_init__(self):
         if self.beams < 1 or self.groups < 1 or self.beams % self.groups:
@@ -61,6 +61,11 @@ class BeamSearch:
         if not 1 <= self.returned <= self.beams:
             raise ConfigError(
                 f"returned={self.returned}, but beams={self.beams}: give from 1 to so many"
+            )
+        if not self.returned <= (self.candidates or self.beams) <= self.beams:
+            raise ConfigError(
+                f"candidates={self.candidates}: give from returned={self.returned} to "
+                f"beams={self.beams}"
             )
         if not self.diversity >= 0:
             raise ConfigError(f"diversity={self.diversity}: give 0 or more")
@@ -73,38 +78,57 @@ class BeamSearch:
     @torch.no_grad()
     def __call__(
         self,
-        model: Captioner,
-        image: ImageTokens,
+        model: Model,
+        image: Encoded,
         limits: Limits,
         rules: Sequence[Rule] = (),
-        listener: Listener | None = None,
+        listener: Heard = None,
+        ranking: Ranking | None = None,
     ) -> Decoded:
         """Write captions of encoded images.
 
         Args:
-            model: in evaluation mode.
-            image: the encoded images.
+            model: in evaluation mode; several captioners write together (see `Captioners`).
+            image: the encoded images; of several captioners as each of them encoded them.
             limits: where texts begin and end.
             rules: on what may follow, applied to log-probabilities.
-            listener: hears the cross-attention by which the captions were written.
+            listener: hears the cross-attention by which the captions were written; of several
+                captioners each has its own.
+            ranking: what the `candidates` are ranked by, in place of their log-probabilities.
 
         Raises:
-            ConfigError: where the rules leave fewer captions than are to be returned, or what is
-                required has no room in `limits`.
+            ConfigError: where the rules leave fewer captions than are to be returned, or chosen
+                among, or what is required has no room in `limits`.
         """
         if self.required:
             self.required.check(limits.max_length)
-        stepper = Stepper(model, image, self.beams, limits.max_length, listener)
+        stepper = stepper_of(model, image, self.beams, limits.max_length, listener)
+        device = stepper.images.device
         finished = _Search(self, stepper, limits, rules).run()
-        best = [sorted(found, key=lambda h: -h.score)[: self.returned] for found in finished]
-        if any(len(found) < self.returned for found in best):
-            raise ConfigError(
-                f"the rules leave an image with fewer than returned={self.returned} captions: "
-                "return fewer, search with more beams, or ask for less"
-            )
-        decoded, paths = stacked(best, limits.end_id, image.tokens.device)
+        end_id = limits.end_id
+        if ranking is not None:
+            found = self.best(finished, "best_of", self.candidates or self.beams)
+            scores = ranking(stacked(found, end_id, device)[0].tokens).tolist()
+            finished = [
+                [replace(h, score=score) for h, score in zip(*of_image, strict=True)]
+                for of_image in zip(found, scores, strict=True)
+            ]
+        decoded, paths = stacked(self.best(finished, "returned", self.returned), end_id, device)
         stepper.report(paths)
         return decoded
+
+    def best(
+        self, finished: Sequence[Sequence[Hypothesis]], name: str, most: int
+    ) -> list[list[Hypothesis]]:
+        """Return the best captions of each image. Raises ConfigError where it has fewer."""
+        best = [sorted(found, key=lambda h: -h.score)[:most] for found in finished]
+        if any(len(found) < most for found in best):
+            raise ConfigError(
+                f"the rules leave an image with fewer than {name}={most} captions: "
+                f"{'choose among' if name == 'best_of' else 'return'} fewer, search with more "
+                "beams, or ask for less"
+            )
+        return best
 
 
 class _Search:
@@ -113,7 +137,7 @@ class _Search:
     def __init__(
         self,
         options: BeamSearch,
-        stepper: Stepper,
+        stepper: AnyStepper,
         limits: Limits,
         rules: Sequence[Rule],
     ):
@@ -129,7 +153,7 @@ class _Search:
 
     def run(self) -> list[list[Hypothesis]]:
         """Return what has ended, for each image."""
-        options, device = self.options, self.stepper.seen.device
+        options, device = self.options, self.stepper.images.device
         images = len(self.ids)
         newest = torch.full((images, options.beams), self.limits.begin_id, device=device)
         groups = [Beams.start(images, self.size, device) for _ in range(options.groups)]

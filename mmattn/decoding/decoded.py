@@ -1,10 +1,15 @@
 """What every decoding method is told of a text's limits, and what it returns."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from jaxtyping import Float, Int
 from torch import Tensor
+
+# The tokens [B, N, T] of all that was written of each image, ended as in `Decoded` -> what these
+# captions are ranked by [B, N], the best highest.
+Ranking = Callable[[Int[Tensor, "B N T"]], Float[Tensor, "B N"]]
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mmattn.batch import ImageTokens
-from mmattn.captioner import Captioner
-from mmattn.decoding.decoded import Decoded, Limits
+from mmattn.decoding.decoded import Decoded, Limits, Ranking
+from mmattn.decoding.ensemble import Encoded, Heard, Model
 from mmattn.decoding.rows import write_rows
 from mmattn.decoding.rules import Rule
-from mmattn.taps import Listener
 
 
 @dataclass(frozen=True)
@@ -20,14 +18,16 @@ class Greedy:
 
     def __call__(
         self,
-        model: Captioner,
-        image: ImageTokens,
+        model: Model,
+        image: Encoded,
         limits: Limits,
         rules: Sequence[Rule] = (),
-        listener: Listener | None = None,
+        listener: Heard = None,
+        ranking: Ranking | None = None,
     ) -> Decoded:
         """Write captions of encoded images; see `BeamSearch` for what is asked."""
-        return write_rows(model, image, 1, most_probable, limits, rules=rules, listener=listener)
+        told = {"rules": rules, "listener": listener, "ranking": ranking}
+        return write_rows(model, image, 1, most_probable, limits, **told)
 
 
 def most_probable(

@@ -48,6 +48,7 @@ RANGES = {
     "min_p": Range(float, 0, 1),
     "samples": Range(int, 1),
     "seed": Range(int, 0),
+    "best_of": Range(int, 1),
     "returned": Range(int, 1),
     "max_length": Range(int, 1),
     "min_length": Range(int, 0),
@@ -55,7 +56,7 @@ RANGES = {
     "no_repeat_ngram": Range(int, 0),
 }
 UNUSED = "\N{LATIN LETTER WYNN}"
-MAY_BE_NONE = ("top_k", "max_length")
+MAY_BE_NONE = ("top_k", "max_length", "best_of")
 FLAGS = ("early_stopping", "sample")
 # What an option must be for another to mean anything, and the value by which that one is not used.
 NEEDS_BEAMS = {"length_penalty": 1.0, "early_stopping": False, "required": ()}
@@ -139,6 +140,7 @@ def forbidding(text: str, forbidden: tuple[str, ...]) -> str | None:
 def check_combinations(options: Options) -> None:
     """Raise ConfigError for options that exclude each other."""
     check_method(options)
+    check_best_of(options)
     check_returned(options)
     if options["max_length"] is not None:
         check_min_length(options["min_length"], options["max_length"])
@@ -188,14 +190,32 @@ def check_groups(beams: int, groups: int, diversity: float, required: tuple[str,
         )
 
 
+def check_best_of(options: Options) -> None:
+    """Raise ConfigError where captions are to be chosen among more than are written."""
+    best_of, samples, beams = (options[name] for name in ("best_of", "samples", "beams"))
+    if best_of is None:
+        return
+    if options["sample"] and samples not in (1, best_of):
+        raise ConfigError(
+            f"best_of={best_of} with samples={samples}: both say how many captions are drawn; "
+            "leave one of them out"
+        )
+    if not options["sample"] and best_of > beams:
+        how = (
+            "greedy decoding writes one caption; add sample=True, or give" if beams == 1 else "give"
+        )
+        raise ConfigError(f"best_of={best_of} with beams={beams}: {how} beams={best_of}, say")
+
+
 def check_returned(options: Options) -> None:
     """Raise ConfigError where more captions are to be returned than are written."""
     most = "samples" if options["sample"] else "beams"
+    most = most if options["best_of"] is None else "best_of"
     written, returned = options[most], options["returned"]
     if returned <= written:
         return
     how = "raise " + most
-    if not options["sample"] and written == 1:
+    if most == "beams" and written == 1:
         how = "greedy decoding writes one caption; raise beams, or set sample=True and samples"
     raise ConfigError(
         f"returned={options['returned']} with {most}={written}: {how}, or return at most {written}"

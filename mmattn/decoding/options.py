@@ -26,7 +26,8 @@ from mmattn.errors import ConfigError
 
 Method = Greedy | BeamSearch | Sampling
 OF_BEAMS = ("beams", "groups", "diversity", "length_penalty", "early_stopping", "required")
-OF_SAMPLING = ("sample", "temperature", "top_k", "top_p", "min_p", "samples")
+OF_BEAMS += ("best_of",)
+OF_SAMPLING = ("sample", "temperature", "top_k", "top_p", "min_p", "samples", "best_of")
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,9 @@ class DecodingOptions:
         temperature, top_k, top_p, min_p: of the distribution that is drawn from.
         samples: captions drawn of each image, of which the `returned` best are returned.
         seed: of what is drawn.
+        best_of: captions of each image among which the best are chosen, by their probability or by
+            what else the call ranks by: so many are drawn, as with `samples`, or they are the best
+            so many beams; `samples`, or all beams, if None.
         returned: captions returned of each image.
         max_length: the most tokens of a caption, its end included; the model's own if None.
         min_length: the fewest tokens before the end.
@@ -76,6 +80,7 @@ class DecodingOptions:
     min_p: float = 0.0
     samples: int = 1
     seed: int = 0
+    best_of: int | None = None
     returned: int = 1
     max_length: int | None = None
     min_length: int = 0
@@ -113,6 +118,11 @@ class DecodingOptions:
         default = {name: known[name] for name in old}
         return DecodingOptions(**checked(vars(self) | default | changes))
 
+    @property
+    def candidates(self) -> int:
+        """How many captions of each image the best are chosen among."""
+        return self.best_of or (self.samples if self.sample else self.beams)
+
     def method(self) -> Method:
         """Return the method, without what is `required`: that takes a vocabulary, see `plan`."""
         if self.sample:
@@ -121,7 +131,7 @@ class DecodingOptions:
                 self.top_k,
                 self.top_p,
                 self.min_p,
-                self.samples,
+                self.candidates,
                 self.returned,
                 self.seed,
             )
@@ -134,6 +144,7 @@ class DecodingOptions:
             self.length_penalty,
             self.early_stopping,
             self.returned,
+            candidates=self.best_of,
         )
 
     def rules(self, words: Words, limits: Limits) -> list[Rule]:

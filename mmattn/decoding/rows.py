@@ -7,13 +7,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mmattn.batch import ImageTokens
-from mmattn.captioner import Captioner
-from mmattn.decoding.decoded import Decoded, Limits
+from mmattn.decoding.decoded import Decoded, Limits, Ranking
+from mmattn.decoding.ensemble import AnyStepper, Encoded, Heard, Model, stepper_of
 from mmattn.decoding.rules import Rule, obey
-from mmattn.decoding.stepper import Stepper
 from mmattn.errors import ConfigError
-from mmattn.taps import Listener
 
 # (scores [A, K, V] after the rules, the images [A] they are of, step) -> tokens [A, K]
 Choice = Callable[[Float[Tensor, "A K V"], Int[Tensor, "A"], int], Int[Tensor, "A K"]]
@@ -21,25 +18,26 @@ Choice = Callable[[Float[Tensor, "A K V"], Int[Tensor, "A"], int], Int[Tensor, "
 
 @torch.no_grad()
 def write_rows(
-    model: Captioner,
-    image: ImageTokens,
+    model: Model,
+    image: Encoded,
     rows: int,
     choose: Choice,
     limits: Limits,
     *,
     rules: Sequence[Rule] = (),
-    listener: Listener | None = None,
+    listener: Heard = None,
     best: int | None = None,
+    ranking: Ranking | None = None,
 ) -> Decoded:
     """Write `rows` captions of each image, a token at a time.
 
     Stops when every caption has ended or is as long as may be. A caption's score is the mean
-    log-probability of its tokens; the `best` ones are returned, all in the order of the rows if
-    None. Raises ConfigError where the rules leave no token.
+    log-probability of its tokens, or what `ranking` gives it; the `best` ones are returned, all in
+    the order of the rows if None. Raises ConfigError where the rules leave no token.
     """
     end_id, max_length = limits.end_id, limits.max_length
-    stepper, device = Stepper(model, image, rows, max_length, listener), image.tokens.device
-    images = len(image.tokens)
+    stepper = stepper_of(model, image, rows, max_length, listener)
+    images, device = len(stepper.images), stepper.images.device
     newest = torch.full((images, rows), limits.begin_id, device=device)
     going = torch.ones(images, rows, dtype=torch.bool, device=device)
     past = newest[..., None][..., :0]  # what was written, which only rules ask for
@@ -62,7 +60,10 @@ def write_rows(
             places = left.nonzero()[:, 0]
             stepper.keep(places)
             newest, going, past = newest[places], going[places], past[places]
-    return _ranked(steps, images, end_id, best, stepper)
+    written = _written(steps, images, stepper.rows, end_id)
+    if ranking is not None:
+        written = written._replace(scores=ranking(written.tokens))
+    return _ranked(written, best, stepper)
 
 
 class _Step(NamedTuple):
@@ -76,11 +77,9 @@ class _Step(NamedTuple):
     log_probs: Float[Tensor, "A K"]
 
 
-def _ranked(
-    steps: Sequence[_Step], images: int, end_id: int, best: int | None, stepper: Stepper
-) -> Decoded:
-    """Return what was written, the best captions first, and report how."""
-    rows, device = stepper.rows, stepper.images.device
+def _written(steps: Sequence[_Step], images: int, rows: int, end_id: int) -> Decoded:
+    """Return what was written, in the order of the rows."""
+    device = steps[0].tokens.device
     tokens = torch.full((images, rows, len(steps)), end_id, device=device)
     log_probs = torch.zeros(images, rows, len(steps), dtype=torch.float32, device=device)
     for place, step in enumerate(steps):
@@ -90,11 +89,17 @@ def _ranked(
     after = ends.cumsum(-1) - ends.long() > 0
     tokens, log_probs = tokens.masked_fill(after, end_id), log_probs.masked_fill(after, 0.0)
     lengths = (tokens != end_id).sum(-1).add(1).clamp(max=len(steps))
-    scores = log_probs.sum(-1) / lengths
-    order = torch.arange(rows, device=device).expand(images, rows)
+    return Decoded(tokens, log_probs, log_probs.sum(-1) / lengths)
+
+
+def _ranked(written: Decoded, best: int | None, stepper: AnyStepper) -> Decoded:
+    """Return the best captions, best first, all as they come if None, and report how."""
+    tokens, log_probs, scores = written
+    images, rows, length = tokens.shape
+    order = torch.arange(rows, device=tokens.device).expand(images, rows)
     if best is not None:
         order = scores.sort(dim=-1, descending=True, stable=True).indices[:, :best]
-    places = order[..., None].expand(*order.shape, len(steps))
+    places = order[..., None].expand(*order.shape, length)
     stepper.report(places)
     return Decoded(tokens.gather(1, places), log_probs.gather(1, places), scores.gather(1, order))
 

@@ -8,13 +8,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mmattn.batch import ImageTokens
-from mmattn.captioner import Captioner
-from mmattn.decoding.decoded import Decoded, Limits
+from mmattn.decoding.decoded import Decoded, Limits, Ranking
+from mmattn.decoding.ensemble import Encoded, Heard, Model, first_of
 from mmattn.decoding.rows import write_rows
 from mmattn.decoding.rules import NEVER, Rule
 from mmattn.errors import ConfigError
-from mmattn.taps import Listener
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,8 @@ class Sampling:
         top_p: the probability to leave, in (0, 1].
         min_p: the least share of the largest probability, in [0, 1].
         samples: how many captions of each image are drawn.
-        returned: how many of them are returned, the most probable first (best of n); all if None.
+        returned: how many of them are returned, the most probable first (best of n), or those that
+            the call's `ranking` ranks highest; all as they were drawn if None.
         seed: of all that is drawn.
 
     Raises:
@@ -63,19 +62,21 @@ class Sampling:
 
     def __call__(
         self,
-        model: Captioner,
-        image: ImageTokens,
+        model: Model,
+        image: Encoded,
         limits: Limits,
         rules: Sequence[Rule] = (),
-        listener: Listener | None = None,
+        listener: Heard = None,
+        ranking: Ranking | None = None,
         places: Sequence[int] | None = None,
     ) -> Decoded:
         """Write captions of encoded images; see `BeamSearch` for what is asked.
 
         `places` are the images' places among all that are captioned in several batches.
         """
-        places = range(len(image.tokens)) if places is None else places
-        drawn = self.uniforms(places, limits.max_length).to(image.tokens.device)
+        tokens = first_of(image).tokens
+        places = range(len(tokens)) if places is None else places
+        drawn = self.uniforms(places, limits.max_length).to(tokens.device)
 
         def choose(scores: Tensor, images: Tensor, step: int) -> Tensor:
             return drawn_tokens(self.cut(scores / self.temperature), drawn[images, :, step])
@@ -89,6 +90,7 @@ class Sampling:
             rules=rules,
             listener=listener,
             best=self.returned,
+            ranking=ranking,
         )
 
     def uniforms(self, places: Sequence[int], steps: int) -> Float[Tensor, "B N T"]:

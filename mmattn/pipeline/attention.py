@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mmattn.batch import ImageTokens
 from mmattn.captioner import Captioner
+from mmattn.decoding.ensemble import Captioners
 from mmattn.errors import ConfigError
 from mmattn.maps.geometry import patch_maps
 from mmattn.maps.methods import cross_layers
@@ -49,8 +51,14 @@ class AttentionChoice:
         layers = sorted(set(cross_layers(model, listed(self.layers))))
         return tuple(f"text.{layer}.cross" for layer in layers)
 
-    def listen(self, model: Captioner) -> "Heard":
-        """Return what hears a model of which `check` has nothing to say."""
+    def listen(self, model: Captioner | Captioners) -> "Heard | HeardTogether":
+        """Return what hears a model, or several together, of which `check` has nothing to say."""
+        if isinstance(model, Captioners):
+            return HeardTogether(tuple(self.listen_to(one) for one in model.captioners))
+        return self.listen_to(model)
+
+    def listen_to(self, model: Captioner) -> "Heard":
+        """Return what hears one model."""
         sites = self.sites(model)
         pool = None if model.vision.pooler is None else Recorder([POOL])
         return Heard(Recorder(sites, listed(self.heads)), pool, sites)
@@ -90,6 +98,34 @@ class Heard:
 
 
 @dataclass(frozen=True)
+class HeardTogether:
+    """What was recorded of one batch that several models wrote together; of each its own layers.
+
+    No weights are averaged: each layer's are those that its model computed.
+    """
+
+    members: tuple[Heard, ...]
+
+    @property
+    def decoding(self) -> list[Recorder]:
+        """Of each model what hears the captions being written."""
+        return [member.decoding for member in self.members]
+
+    @property
+    def encoding(self) -> list[Recorder | None]:
+        """Of each model what hears the images being pooled."""
+        return [member.encoding for member in self.members]
+
+    def recorded(self, images: Sequence[ImageTokens], captions: int) -> "Recorded":
+        """Return what was recorded, the layers of one model after those of the other."""
+        found = [m.recorded(one, captions) for m, one in zip(self.members, images, strict=True)]
+        names = [f"model {i}: {site}" for i, one in enumerate(found, 1) for site in one.sites]
+        ends = np.cumsum([len(one.sites) for one in found]) - 1
+        weights = torch.cat([one.weights for one in found])
+        return Recorded(weights, tuple(names), images[0], tuple(ends.tolist()))
+
+
+@dataclass(frozen=True)
 class Recorded:
     """The attention of a batch's captions to their images.
 
@@ -97,11 +133,13 @@ class Recorded:
         weights: over the images' own tokens, also where these are pooled.
         sites: the names of the layers.
         image: for its grid and prefix.
+        mapped: the layers, by their places, of which a word's map is the mean.
     """
 
     weights: Float[Tensor, "L B N H T keys"]
     sites: tuple[str, ...]
     image: ImageTokens
+    mapped: tuple[int, ...] = (-1,)
 
     def record(
         self, place: tuple[int, int], name: str, said: Wording, original: Original
@@ -117,7 +155,9 @@ class Recorded:
         b, n = place
         mine = self.weights[:, b, n, :, : len(said.ids)]
         kept = mine.float().cpu().numpy().copy()  # a view would keep those of the whole batch
-        last = patch_maps(kept[-1].mean(0), self.image.grid, self.image.prefix)
+        of_layers = np.mean([kept[layer].mean(0) for layer in self.mapped], 0)
+        last = patch_maps(of_layers, self.image.grid, self.image.prefix)
+        layers = " and ".join(self.sites[layer] for layer in self.mapped)
         return AttentionRecord(
             key=name,
             caption=said.text,
@@ -128,5 +168,5 @@ class Recorded:
             prefix=self.image.prefix,
             image=original.image,
             placement=original.placement,
-            methods=(MethodMaps(f"cross-attention, {self.sites[-1]}, mean over heads", last),),
+            methods=(MethodMaps(f"cross-attention, {layers}, mean over heads", last),),
         )

@@ -3,6 +3,7 @@
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,16 +19,19 @@ from mmattn.errors import ConfigError
 from mmattn.model_folder.source import in_words
 from mmattn.pipeline.attention import AttentionChoice
 from mmattn.pipeline.caption import Caption
+from mmattn.pipeline.clip_model import ClipModel
 from mmattn.pipeline.collected import check_sizes, collected, counted
 from mmattn.pipeline.embedder import ImageEmbedder
 from mmattn.pipeline.loaded import Loaded
 from mmattn.pipeline.pictures import Unreadable, pictures
 from mmattn.pipeline.preparation import Preparation
 from mmattn.pipeline.progress import shown
+from mmattn.pipeline.ranking import Ranker, check_way, ranker_of
 from mmattn.pipeline.writer import Writer
 
 # What `Pipeline.caption` takes beside decoding options.
 OWN = ("attention", "batch_size", "progress", "max_pixels", "threads")
+OWN += ("by", "consensus_captions", "clip_model")
 
 
 class Pipeline(Loaded[Bundle]):
@@ -76,7 +80,9 @@ class Pipeline(Loaded[Bundle]):
             max_pixels: what the header of an image file may promise.
             threads: how many read pictures while the model is busy.
             options: see `DecodingOptions`: beams=4, sample=True, top_p=0.9, max_length=30 …; what
-                is not given is as the model's folder says.
+                is not given is as the model's folder says. And what several captions of a picture
+                are chosen by: by="consensus" or "clip", with consensus_captions and clip_model
+                (see `writer`).
 
         Returns:
             A caption for each picture, in their order; further ones are its `others`.
@@ -145,30 +151,60 @@ class Pipeline(Loaded[Bundle]):
         found = pictures(images, max_pixels=max_pixels)
         return writer.results(found, batch_size=batch_size, threads=threads)
 
-    def writer(self, attention: bool | AttentionChoice = False, **options: Any) -> Writer:
-        """Return what writes captions in the way that is asked for; arguments as of `caption`.
+    def writer(
+        self,
+        attention: bool | AttentionChoice = False,
+        *,
+        by: str | Ranker = "probability",
+        consensus_captions: str | Path | None = None,
+        clip_model: str | Path | ClipModel | None = None,
+        **options: Any,
+    ) -> Writer:
+        """Return what writes captions in the way that is asked for; arguments as of `caption`, and:
+
+        Args:
+            attention: as there; it is that of the captions that are chosen.
+            by: what they are chosen by among `best_of`: their "probability"; the "consensus", the
+                one that is most like the others by CIDEr-D (minimum Bayes risk); how well they fit
+                the picture by "clip" (CLIPScore); or a ranker of your own.
+            consensus_captions: a file of captions, of the training data say, that tells common
+                n-grams from rare ones for "consensus"; all weigh the same if None.
+            clip_model: what "clip" compares pictures and captions with (see `load_clip`).
+            options: of decoding.
 
         Raises:
             ConfigError: for options that do not exist or exclude each other, and for attention that
                 this model does not have.
-            DataError: for a word that its vocabulary does not have.
+            DataError: for a word that its vocabulary does not have, and a file of captions that
+                cannot be read.
+            CheckpointError: for a `clip_model` that cannot be read.
         """
         choice = attention if isinstance(attention, AttentionChoice) else AttentionChoice()
         choice.check(self.model)
         check_names(options)
         asked = self.options.changed(options)
+        check_way(by, consensus_captions, clip_model)
+        check_choice(by, asked)
         longest = asked.max_length or self.bundle.max_length
         self.check_length(longest)
         limits = Limits(self.tokenizer.begin_id, self.tokenizer.end_id, longest)
         method, rules = asked.plan(self.words, limits)
+        ranker = ranker_of(
+            by,
+            consensus_captions=consensus_captions,
+            clip_model=clip_model,
+            device=self.device,
+        )
+        other = None if ranker is None else ranker.transform
         return Writer(
             model=self.model,
             tokenizer=self.tokenizer,
-            preparation=Preparation(self.bundle.preprocessing, keep=bool(attention)),
+            preparation=Preparation(self.bundle.preprocessing, bool(attention), other),
             limits=limits,
             method=method,
             rules=rules,
             choice=choice if attention else None,
+            ranker=ranker,
         )
 
     def check_length(self, longest: int) -> None:
@@ -191,6 +227,15 @@ def check_names(options: Mapping[str, Any]) -> None:
         (near,) = get_close_matches(name, [*OWN, *vars(DecodingOptions())], 1) or [name]
         if near in OWN:
             raise ConfigError(f"no option {name!r} here; did you mean {near}?")
+
+
+def check_choice(by: str | Ranker, options: DecodingOptions) -> None:
+    """Raise ConfigError where there is nothing to choose among."""
+    if by != "probability" and options.candidates == 1 and options.best_of is None:
+        raise ConfigError(
+            f"by={by!r} chooses among several captions, and one is written: give best_of=20 with "
+            "sample=True, say, or beams=8"
+        )
 
 
 def readable(results: Generator[Caption | Unreadable, None, None]) -> Iterator[Caption]:

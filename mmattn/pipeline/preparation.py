@@ -1,5 +1,6 @@
 """From a picture to the network's input, and to what is kept of it for its maps."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -30,10 +31,14 @@ class Original(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """A picture as the network gets it, and as it was, where that is kept."""
+    """A picture as the network gets it, and as it was, where that is kept.
+
+    seen: as another model gets it, that ranks what is said of it; None where there is none.
+    """
 
     pixels: Float[Tensor, "3 height width"]
     original: Original | None
+    seen: Tensor | None = None
 
 
 class Preparation:
@@ -42,10 +47,16 @@ class Preparation:
     Args:
         preprocessing: of the model.
         keep: keep the originals, too, for the sake of their maps.
+        other: what another model, that ranks captions, makes of a picture.
     """
 
-    def __init__(self, preprocessing: Preprocessing, keep: bool):
-        self.preprocessing, self.keep = preprocessing, keep
+    def __init__(
+        self,
+        preprocessing: Preprocessing,
+        keep: bool,
+        other: Callable[[UInt8[Tensor, "3 h w"]], Tensor] | None = None,
+    ):
+        self.preprocessing, self.keep, self.other = preprocessing, keep, other
         self.transform = preprocessing.transform()
 
     def __call__(self, picture: Picture) -> Prepared:
@@ -58,7 +69,8 @@ class Preparation:
         size = (image.shape[1], image.shape[2])
         check_size(picture.name, size, self.preprocessing)
         pixels = self.transform(image)
-        return Prepared(pixels, self.original(image, size) if self.keep else None)
+        original = self.original(image, size) if self.keep else None
+        return Prepared(pixels, original, None if self.other is None else self.other(image))
 
     def original(self, image: UInt8[Tensor, "3 h w"], size: Size) -> Original:
         """Return what is kept of a picture."""

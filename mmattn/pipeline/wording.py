@@ -27,10 +27,15 @@ class Wording(NamedTuple):
 
 def wording(row: Sequence[int], tokenizer: CaptionTokenizer) -> Wording:
     """Return what decoded tokens say, up to the end token, if there is one."""
-    end = row.index(tokenizer.end_id) if tokenizer.end_id in row else len(row)
-    ids = tuple(row[:end])
+    ids = said_ids(row, tokenizer)
     text, spans = tokenizer.decode(ids), tokenizer.offsets(ids)
     # The tokenizer takes a begin token in front for the one that every text has. Decoding leaves
     # that out, so here it is one that the model wrote.
     spans = [(0, 0)] * (len(ids) - len(spans)) + spans
     return Wording(ids, text, tuple(spans), tuple(group_words(text, spans)))
+
+
+def said_ids(row: Sequence[int], tokenizer: CaptionTokenizer) -> tuple[int, ...]:
+    """Return decoded tokens up to the end token, if there is one."""
+    end = row.index(tokenizer.end_id) if tokenizer.end_id in row else len(row)
+    return tuple(row[:end])

@@ -2,23 +2,29 @@
 
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from mmattn.batch import ImageTokens
-from mmattn.captioner import Captioner
 from mmattn.data.tokenizer import CaptionTokenizer
 from mmattn.decoding.decoded import Decoded, Limits
+from mmattn.decoding.ensemble import Encoded, Model
 from mmattn.decoding.options import Method
 from mmattn.decoding.rules import Rule
 from mmattn.decoding.sampling import Sampling
-from mmattn.pipeline.attention import AttentionChoice, Heard, Recorded
+from mmattn.pipeline.attention import AttentionChoice, Heard, HeardTogether, Recorded
 from mmattn.pipeline.caption import Caption
 from mmattn.pipeline.finite import check_finite
 from mmattn.pipeline.pictures import Picture, Unreadable, grey_picture
 from mmattn.pipeline.prefetch import Ready, computed
 from mmattn.pipeline.preparation import Preparation
-from mmattn.pipeline.wording import wording
+from mmattn.pipeline.ranking import Ranker
+from mmattn.pipeline.wording import said_ids, wording
+
+AnyHeard = Heard | HeardTogether
 
 
 @dataclass(frozen=True)
@@ -26,20 +32,22 @@ class Writer:
     """Writes captions in one way; `Pipeline.writer` makes it of options that fit the model.
 
     Attributes:
-        model: the captioner, in evaluation mode.
+        model: the captioner, or several that write together, in evaluation mode.
         tokenizer: of its captions.
         preparation: of its pictures.
         limits, method, rules: how captions are written.
         choice: which attention is kept; None for none.
+        ranker: what an image's captions are chosen by; None for the method's own scores.
     """
 
-    model: Captioner
+    model: Model
     tokenizer: CaptionTokenizer
     preparation: Preparation
     limits: Limits
     method: Method
     rules: Sequence[Rule]
     choice: AttentionChoice | None
+    ranker: Ranker | None = None
 
     def results(
         self, pictures: Iterable[Picture], *, batch_size: int, threads: int
@@ -71,20 +79,45 @@ class Writer:
         heard = None if self.choice is None else self.choice.listen(self.model)
         pixels = torch.stack([one.prepared.pixels for one in batch])
         pixels = pixels.to(next(self.model.parameters()))  # its device and its type
-        image = self.model.encode(pixels, None if heard is None else heard.encoding)
-        check_finite(self.model, image.tokens)
-        decoded = self.decode(image, [one.place for one in batch], heard)
+        image = self.encode(pixels, heard)
+        decoded = self.decode(image, batch, heard)
         check_finite(self.model, decoded.log_probs)
-        recorded = None if heard is None else heard.recorded(image, decoded.tokens.shape[1])
+        recorded = None if heard is None else self.recorded(heard, image, decoded)
         return [self.caption(b, one, decoded, recorded) for b, one in enumerate(batch)]
 
-    def decode(self, image: ImageTokens, places: Sequence[int], heard: Heard | None) -> Decoded:
+    def encode(self, pixels: Float[Tensor, "B C height width"], heard: AnyHeard | None) -> Encoded:
+        """Return encoded pictures. Raises ConfigError where something in them is no number."""
+        told: Any = None if heard is None else heard.encoding
+        image = self.model.encode(pixels, told)
+        for tokens in (
+            [image.tokens] if isinstance(image, ImageTokens) else [x.tokens for x in image]
+        ):
+            check_finite(self.model, tokens)
+        return image
+
+    def recorded(self, heard: AnyHeard, image: Encoded, decoded: Decoded) -> Recorded:
+        """Return the attention of all captions of a batch."""
+        of: Any = image
+        return heard.recorded(of, decoded.tokens.shape[1])
+
+    def decode(self, image: Encoded, batch: Sequence[Ready], heard: AnyHeard | None) -> Decoded:
         """Return the captions as tokens."""
-        arguments = (self.model, image, self.limits, self.rules)
-        listener = None if heard is None else heard.decoding
+        told: dict[str, Any] = {"listener": None if heard is None else heard.decoding}
         if isinstance(self.method, Sampling):  # what is drawn depends on a picture's place
-            return self.method(*arguments, listener, places=places)
-        return self.method(*arguments, listener)
+            told["places"] = [one.place for one in batch]
+        if self.ranker is not None:
+            told["ranking"] = lambda tokens: self.ranks(tokens, batch)
+        return self.method(self.model, image, self.limits, self.rules, **told)
+
+    def ranks(self, tokens: Int[Tensor, "B N T"], batch: Sequence[Ready]) -> Float[Tensor, "B N"]:
+        """Return what the ranker says of N captions of each picture of a batch."""
+        assert self.ranker is not None
+        texts = [
+            [self.tokenizer.decode(said_ids(row, self.tokenizer)) for row in rows]
+            for rows in tokens.tolist()
+        ]
+        seen = [one.prepared.seen for one in batch if one.prepared.seen is not None]
+        return self.ranker(texts, seen).to(tokens.device)
 
     def caption(
         self, b: int, picture: Ready, decoded: Decoded, recorded: Recorded | None

@@ -277,3 +277,28 @@ def test_whatever_is_typed_there_are_options_or_one_message(values):
     else:
         assert isinstance(options.method(), Greedy | BeamSearch | Sampling)
     assert not said or any(name in said for name in values)
+
+
+def test_best_of_says_how_many_are_written_by_whatever_method():
+    drawn = DecodingOptions(sample=True, best_of=20, returned=3)
+    assert drawn.method() == DecodingOptions(sample=True, samples=20, returned=3).method()
+    assert DecodingOptions(beams=8, best_of=5).method() == BeamSearch(8, candidates=5)
+    counts = [{}, {"beams": 4}, {"sample": True, "samples": 3}, {"beams": 4, "best_of": 2}]
+    assert [DecodingOptions(**options).candidates for options in counts] == [1, 4, 3, 2]
+    assert DecodingOptions(beams=4, best_of=2).changed({"sample": True}).candidates == 1
+    assert DecodingOptions(beams=4, best_of=2).changed({"beams": 1}).method() == Greedy()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"best_of": 20}, "greedy decoding writes one caption; add sample=True, or give beams=20"),
+        ({"best_of": 9, "beams": 4}, "best_of=9 with beams=4: give beams=9, say"),
+        ({"best_of": 5, "samples": 4, "sample": True}, "both say how many captions are drawn"),
+        ({"best_of": 3, "beams": 8, "returned": 4}, "returned=4 with best_of=3: raise best_of"),
+        ({"best_of": 0}, "best_of=0: give a whole number of at least 1 or None"),
+    ],
+)
+def test_more_than_is_written_is_not_chosen_among(options, said):
+    with pytest.raises(ConfigError, match=said):
+        DecodingOptions(**options)

@@ -127,8 +127,9 @@ def test_what_an_ensemble_cannot_do_is_said(members, photos, pipeline, tmp_path)
     with pytest.raises(ConfigError, match="attention explains the decision of one model"):
         ClassifierEnsemble(members).classify(photos[0], TEXTS[0], attention=True)
     captioner = pipeline.save(tmp_path / "captioner")
-    with pytest.raises(ConfigError, match="an ensemble is for classifiers"):
-        mmattn.load([captioner, captioner])
+    classifier = members[0].save(tmp_path / "classifier")
+    with pytest.raises(ConfigError, match="an ensemble is of captioners or of classifiers"):
+        mmattn.load([captioner, classifier])
 
 
 def test_a_trial_takes_a_batch_of_every_member(members):

@@ -127,10 +127,12 @@ function placeIn(kind, layer, head) {
   return head === null ? `${name}, mean over heads` : `${name}, head ${head}`;
 }
 
-// The number of a layer in the name of its call, as in text.5.cross.
+// The number of a layer in the name of its call, as in text.5.cross, and whose it is where several
+// models wrote together, as in "model 2: text.5.cross".
 function numbered(name, index) {
-  const found = /\d+/.exec(name);
-  return found ? found[0] : String(index);
+  const found = /^(?:model (\d+): )?\D*(\d+)/.exec(name);
+  if (!found) return String(index);
+  return found[1] ? `${found[2]} of model ${found[1]}` : found[2];
 }
 
 function patchName(patch) {

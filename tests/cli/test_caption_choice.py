@@ -1,0 +1,73 @@
+"""`mmattn caption --best-of N --by …` and several --model as typed are what Python says."""
+
+import json
+
+import pytest
+
+import mmattn
+from mmattn.model_folder.format import write_folder
+
+TYPED = ("--sample", "--best-of", 5, "--seed", 2, "--max-length", 8)
+OPTIONS = {"sample": True, "best_of": 5, "seed": 2, "max_length": 8}
+
+
+@pytest.fixture
+def caption(call, model, photos):
+    return lambda *typed: call("caption", "photos", *typed, "--model", model, "--device", "cpu")
+
+
+def said(out):
+    return [json.loads(line)["caption"] for line in out.splitlines()]
+
+
+def test_the_consensus_of_what_was_drawn_is_written(caption, model, photos):
+    known = photos.parent / "known.txt"
+    known.write_text("1.jpg#0\ta dog runs\n1.jpg#1\ttwo dogs\n2.jpg#0\ta cat\n")
+    code, out, _ = caption(*TYPED, "--by", "consensus", "--consensus-captions", known)
+    assert code == 0
+    settings = {"by": "consensus", "consensus_captions": known}
+    wanted = mmattn.load(model).caption("photos", **settings, **OPTIONS)
+    assert said(out) == [one.text for one in wanted]
+
+
+def test_what_fits_the_image_is_written_with_its_maps(caption, model, joint, photos):
+    code, out, _ = caption(*TYPED, "--by", "clip", "--clip-model", joint, "--attention", "maps")
+    assert code == 0
+    wanted = mmattn.load(model).caption("photos", by="clip", clip_model=joint, **OPTIONS)
+    assert said(out) == [one.text for one in wanted]
+    assert len(list((photos.parent / "maps").rglob("*.html"))) == 8
+
+
+@pytest.mark.parametrize(
+    ("typed", "wrong"),
+    [
+        (("--by", "clip", *TYPED), "--by clip compares images with captions: give --clip-model"),
+        (("--clip-model", "x", *TYPED), "--clip-model is of --by clip"),
+        (("--consensus-captions", "x", *TYPED), "--consensus-captions is of --by consensus"),
+        (("--by", "consensus"), "chooses among several captions, and one is written"),
+        (("--best-of", 20), "best_of=20 with beams=1: greedy decoding writes one caption"),
+        (
+            ("--by", "consensus", "--consensus-captions", "nowhere.json", *TYPED),
+            "nowhere.json",
+        ),
+        (("--by", "chance"), "invalid choice: 'chance'"),
+    ],
+)
+def test_a_mistake_is_one_line(caption, typed, wrong):
+    code, out, err = caption(*typed)
+    assert (code, out) == (2, "")
+    assert wrong in err
+
+
+def test_several_models_write_together(call, make_captioner, model, photos, tmp_path):
+    other = write_folder(make_captioner(seed=1), tmp_path / "other")
+    typed = ("--model", model, "--model", other, "--device", "cpu", "--beams", 3)
+    code, out, _ = call("caption", "photos", *typed)
+    assert code == 0
+    assert said(out) == [one.text for one in mmattn.load([model, other]).caption("photos", beams=3)]
+
+
+def test_models_that_do_not_go_together_are_said(call, model, classifier, photos):
+    code, out, err = call("caption", "photos", "--model", model, "--model", classifier)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "an ensemble is of captioners or of classifiers" in err
