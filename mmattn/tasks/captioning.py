@@ -19,7 +19,6 @@ from mmattn.decoding.greedy import Greedy
 from mmattn.errors import ConfigError
 from mmattn.metrics.collection import CaptionScores
 from mmattn.metrics.keyed_means import KeyedMeans
-from mmattn.tasks.methods.caption_reward import CaptionReward
 from mmattn.tasks.methods.cross_entropy import CaptionLoss, CrossEntropy
 from mmattn.tasks.methods.phases import two_phases
 from mmattn.tasks.methods.progress import Progress
@@ -123,7 +122,7 @@ class CaptioningTask(Task):
             )
         return two_phases(optimizer, self.make_scheduler, int(steps), self.self_critical.lr)
 
-    def cross_entropy_steps(self) -> float:
+    def cross_entropy_steps(self) -> int | float:
         """Return the steps of the run, or those before self-critical training; may be infinite."""
         if self.self_critical is None:
             return self.trainer.estimated_stepping_batches

@@ -78,9 +78,7 @@ class SelfCritical:
 
     def reward(self, training: Iterable[Sequence[str]]) -> CaptionReward:
         """Return the reward of captions; `training` are the captions of every training image."""
-        return CaptionReward(
-            training, cider=self.cider, bleu=self.bleu, end_token=self.end_token
-        )
+        return CaptionReward(training, cider=self.cider, bleu=self.bleu, end_token=self.end_token)
 
 
 class SelfCriticalLoss:
