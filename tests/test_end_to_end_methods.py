@@ -11,8 +11,8 @@ from mmattn.training.checkpoints.finding import read_checkpoint
 pytestmark = pytest.mark.slow  # each is a run of train.py
 
 SMALL = [
-    "data.source.fonts=[DejaVuSans]",
-    "data.source.held_out_fonts=[]",
+    "data.source.fonts=[DejaVuSans,DejaVuSerif]",
+    "data.source.held_out_fonts=[DejaVuSans-Bold]",
     "model.vision.patches.dim=16",
     "model.vision.patches.channels_out=[8,8]",
     "model.text.dim=16",
