@@ -20,6 +20,7 @@ from mmattn.errors import ConfigError, TrainingError
 from mmattn.maps.methods import evaluating
 from mmattn.tasks.methods.caption_reward import CaptionReward
 from mmattn.tasks.methods.cross_entropy import CaptionLoss
+from mmattn.tasks.methods.no_gradient import without_gradient
 
 # (references, captions, ended) -> rewards, as `CaptionReward` has them
 Reward = Callable[
@@ -133,8 +134,11 @@ class SelfCriticalLoss:
     def _draw(self, model: Captioner, image: ImageTokens) -> "Drawn":
         """Draw N captions of each image; their seed comes from torch's generator."""
         seed = int(torch.randint(1 << 31, ()))
-        decode = Sampling(samples=self.options.samples, seed=seed)
-        return Drawn.of(decode(model, image, self.limits), self.limits.end_id)
+        return self._written(Sampling(samples=self.options.samples, seed=seed), model, image)
+
+    def _written(self, decode: Sampling | Greedy, model: Captioner, image: ImageTokens) -> "Drawn":
+        with without_gradient():
+            return Drawn.of(decode(model, image, self.limits), self.limits.end_id)
 
     def _rewards(self, batch: CaptionBatch, drawn: "Drawn") -> Float[Tensor, "B N"]:
         rows = drawn.tokens.tolist()
@@ -147,8 +151,7 @@ class SelfCriticalLoss:
         self, model: Captioner, image: ImageTokens, batch: CaptionBatch, rewards: Tensor
     ) -> Float[Tensor, "B N"]:
         if self.options.baseline == "greedy":
-            greedy = Drawn.of(Greedy()(model, image, self.limits), self.limits.end_id)
-            return self._rewards(batch, greedy).expand_as(rewards)
+            return self._rewards(batch, self._written(Greedy(), model, image)).expand_as(rewards)
         return (rewards.sum(1, keepdim=True) - rewards) / (rewards.shape[1] - 1)
 
     def _log_probs(
