@@ -2,7 +2,7 @@
 
 Hydra's own block-list is not a boundary: `_target_: torch.load` would run code from a file. So
 `_target_` is checked against a list of what may be built, and what it resolves to must be a class
-(or a function of the user's own, or one of two of ours) that is *defined* in an allowed package,
+(or a function of the user's own, or one of three of ours) that is *defined* in an allowed package,
 not merely reachable through it.
 """
 
@@ -32,6 +32,7 @@ EXACT = {"lightning.pytorch.Trainer": "lightning.pytorch"}
 FUNCTIONS = {
     "mmattn.interop.timm_vit.timm_vision_transformer",
     "mmattn.model_folder.encoders.vision_of",
+    "mmattn.model_folder.teacher.distillation",
 }
 REFUSED = ("mmattn.cli.",)  # it builds and imports what it is told to
 NOBODYS = {*sys.stdlib_module_names, "mmattn", "torch", "torchvision", "lightning"}
