@@ -22,6 +22,7 @@ SMALL = [
     "data.loader.batch_size=16",
     "trainer.accelerator=cpu",
     "trainer.max_epochs=1",
+    "trainer.check_val_every_n_epoch=1",
     "trainer.limit_train_batches=4",
     "trainer.limit_val_batches=1",
     "trainer.log_every_n_steps=1",
