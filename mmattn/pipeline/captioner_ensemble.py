@@ -2,20 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, NoReturn
-
-import torch
+from typing import Any
 
 from mmattn.bundle import Bundle
 from mmattn.decoding.ensemble import Captioners
 from mmattn.errors import ConfigError
 from mmattn.pipeline.attention import AttentionChoice
+from mmattn.pipeline.members import Members
 from mmattn.pipeline.pipeline import Pipeline
 from mmattn.pipeline.writer import Writer
 
 
-class CaptionerEnsemble(Pipeline):
+class CaptionerEnsemble(Members, Pipeline):
     """Several captioners of one vocabulary; `mmattn.load([A, B, C])` makes one.
 
     It captions as one model would whose probability of each next token is the mean of theirs, by
@@ -63,30 +61,6 @@ class CaptionerEnsemble(Pipeline):
         super().check_length(longest)
         for member in self.members:
             member.check_length(longest)
-
-    def to(
-        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-    ) -> "CaptionerEnsemble":
-        """Move every member to a device or a type, in place; return self."""
-        for member in self.members:
-            member.to(device, dtype)
-        self.device = self.members[0].device
-        return self
-
-    def embed(self, *inputs: Any, **settings: Any) -> NoReturn:
-        """Raise ConfigError: each member has vectors of its own."""
-        raise ConfigError("an ensemble has no vectors of its own: embed with one of its members")
-
-    def save(self, folder: str | Path, **settings: Any) -> NoReturn:
-        """Raise ConfigError: the folders of its members are what an ensemble is made of."""
-        raise ConfigError(
-            "an ensemble has no folder of its own: save each of its members, or average the "
-            "weights of models that were trained from one (mmattn average)"
-        )
-
-    def push_to_hub(self, repo_id: str, **settings: Any) -> NoReturn:
-        """Raise ConfigError: as `save`."""
-        raise ConfigError("an ensemble has no folder of its own: upload each of its members")
 
 
 def check_alike(first: Bundle, other: Bundle, what: str) -> None:

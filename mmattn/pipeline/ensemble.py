@@ -6,8 +6,7 @@ where none of them has seen the like, so that their mean is less sure there than
 
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import torch
 
@@ -16,6 +15,7 @@ from mmattn.errors import ConfigError
 from mmattn.pipeline.classification import Classification, Text
 from mmattn.pipeline.classifier_pipeline import ClassifierPipeline
 from mmattn.pipeline.labeller import Labeller
+from mmattn.pipeline.members import Members
 from mmattn.pipeline.pictures import Unreadable
 from mmattn.pipeline.questions import Group, Question, questions, reads_of
 from mmattn.pipeline.verdict import Opinion, Verdict
@@ -72,7 +72,7 @@ def joined(opinions: Sequence[Opinion | Unreadable]) -> Opinion:
     return Opinion(found[0].question, together)
 
 
-class ClassifierEnsemble(ClassifierPipeline):
+class ClassifierEnsemble(Members, ClassifierPipeline):
     """Several classifiers of the same classes; `mmattn.load([A, B, C])` makes one.
 
     Its `classify` tells the mean of their probabilities, each at its own temperature, and how
@@ -132,27 +132,6 @@ class ClassifierEnsemble(ClassifierPipeline):
         return [
             one._replace(others=tuple(further)) for one, *further in zip(own, *others, strict=True)
         ]
-
-    def to(
-        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-    ) -> "ClassifierEnsemble":
-        """Move every member to a device or a type, in place; return self."""
-        for member in self.members:
-            member.to(device, dtype)
-        self.device = self.members[0].device
-        return self
-
-    def embed(self, *inputs: Any, **settings: Any) -> NoReturn:
-        """Raise ConfigError: each member has vectors of its own."""
-        raise ConfigError("an ensemble has no vectors of its own: embed with one of its members")
-
-    def save(self, folder: str | Path, **settings: Any) -> NoReturn:
-        """Raise ConfigError: the folders of its members are what an ensemble is made of."""
-        raise ConfigError("an ensemble has no folder of its own: save each of its members")
-
-    def push_to_hub(self, repo_id: str, **settings: Any) -> NoReturn:
-        """Raise ConfigError: as `save`."""
-        raise ConfigError("an ensemble has no folder of its own: upload each of its members")
 
 
 def check_alike(first: ClassifierBundle, other: ClassifierBundle, what: str) -> None:
