@@ -1,5 +1,6 @@
 """A page of all images that were scored, to sort by any score: one HTML file."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from mmattn.reports.scores.text import (
 
 # By what rows are sorted at first, if it is there.
 FIRST = "CIDEr"
+log = logging.getLogger(__name__)
 
 
 def score_page(
@@ -33,7 +35,8 @@ def score_page(
     """Return a page with a row for each image: its captions, its references and every score.
 
     Rows are drawn some at a time, so many thousands stay usable. The file makes no request; only
-    links to pages of attention lead out of it, to files beside it.
+    links to pages of attention lead out of it, to files beside it. What could not be shown is said
+    on the page and in the log.
 
     Args:
         result: the scores.
@@ -46,6 +49,8 @@ def score_page(
     rows: list[dict[str, Any]] = []
     for pair, row in zip(result.systems[0].corpus.pairs, image_rows(result), strict=True):
         rows.append(row | pictures.of(pair))
+    for note in pictures.notes:
+        log.warning("%s: %s", page.name, note)
     data = {
         "title": f"Captions of {Path(result.systems[0].file).name}",
         # A page may be shown to others: no path of this machine is on it.

@@ -53,6 +53,13 @@ def test_the_page_names_no_folder_of_this_machine(tmp_path):
     assert data_of(page)["facts"] == "2 images of said.json, 1 references each"
 
 
+def test_photos_that_are_not_there_are_told_on_the_page_and_in_the_log(tmp_path, caplog):
+    page = score_page(made(["a dog", "a cat"]), tmp_path / "page.html", photos=tmp_path)
+    (line,) = caplog.messages
+    assert line.startswith("page.html: photos ")
+    assert line.removeprefix("page.html: ") in data_of(page)["notes"]
+
+
 def test_text_is_never_markup(tmp_path):
     page = score_page(made([HOSTILE, "a cat"]), tmp_path / "page.html")
     assert "<img" not in page
