@@ -63,9 +63,9 @@ def make_data():
 def make_task():
     """Make a task of a small captioner; the same weights each time."""
 
-    def make(data, *, dim=16, optimizer=None, scheduler=None, **options):
+    def make(data, *, dim=16, dropout=0.0, optimizer=None, scheduler=None, **options):
         torch.manual_seed(0)
-        block = BlockOptions(heads=2)
+        block = BlockOptions(heads=2, dropout=dropout)
         vision = VisionTransformer((8, 8), LinearPatches(4, dim), 1, block)
         text = TextTransformer(
             data.tokenizer.vocab_size, dim, 1, block, max_length=10, context_dim=dim

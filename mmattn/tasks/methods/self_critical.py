@@ -1,6 +1,7 @@
 """Self-critical sequence training: a captioner learns from what its own captions are worth."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -42,6 +43,9 @@ class SelfCritical:
             other captions (Luo 2020, "A better variant of self-critical sequence training"), or
             "greedy", the reward of its greedy caption (Rennie et al. 2017).
         cider, bleu, end_token: see `CaptionReward`.
+        dropout: take the gradient with dropout. Captions are drawn without it either way: what is
+            learned is then of a model that is a little different from the one that wrote them, but
+            few training images are not learned by heart.
         patience: steps in a row whose rewards are all the same before training stops.
 
     Raises:
@@ -55,6 +59,7 @@ class SelfCritical:
     cider: float = 1.0
     bleu: float = 0.0
     end_token: bool = True
+    dropout: bool = False
     patience: int = 50
 
     def __post_init__(self):
@@ -87,9 +92,9 @@ class SelfCriticalLoss:
 
         L = - 1/M · Σ_captions (r(c) - b(c)) · Σ_t log p(c_t | c_<t, image)
 
-    for captions c drawn from the model, M tokens in all, their end tokens included. Dropout is off:
-    captions are drawn from the very distribution whose gradient is taken, and which is used in the
-    end.
+    for captions c drawn from the model, M tokens in all, their end tokens included. Dropout is off,
+    unless asked for: captions are drawn from the very distribution whose gradient is taken, and
+    which is used in the end.
 
     Args:
         options: see `SelfCritical`.
@@ -115,12 +120,16 @@ class SelfCriticalLoss:
         Raises:
             TrainingError: the reward has been the same for all captions of many steps.
         """
+        dropout = self.options.dropout
         with evaluating(model):
-            image = model.encode_batch(batch)
+            with without_gradient() if dropout else nullcontext():
+                image = model.encode_batch(batch)
             drawn = self._draw(model, image)
             rewards = self._rewards(batch, drawn)
             baseline = self._baseline(model, image, batch, rewards)
-            self._check_rewards(rewards)
+        self._check_rewards(rewards)
+        with nullcontext() if dropout else evaluating(model):
+            image = model.encode_batch(batch) if dropout else image
             log_probs = self._log_probs(model, image, drawn)
         per_token = (rewards - baseline)[..., None] * log_probs  # 0 after a caption's end
         figures = {

@@ -116,6 +116,24 @@ def test_the_gradient_is_that_of_the_expected_reward(data, make_task, baseline):
     assert share.item() == pytest.approx(1, abs=0.15)
 
 
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+def test_dropout_is_in_the_gradient_and_not_in_the_captions(data, make_task, rate):
+    task = make_task(data, dropout=rate)
+    batch = data.evaluation_batch(data.splits.train, range(3))
+
+    def outcome(dropout):
+        torch.manual_seed(7)
+        loss, figures = make_loss(data, task, lengths, dropout=dropout)(task.model, batch)
+        assert task.model.training
+        gradient = torch.autograd.grad(loss, list(task.model.parameters()))
+        return figures, torch.cat([each.flatten() for each in gradient])
+
+    (without, exact), (with_, dropped) = outcome(False), outcome(True)
+    assert with_ == without  # the same captions, with the same rewards
+    assert torch.equal(exact, dropped) == (rate == 0)
+    assert dropped.norm() > 0
+
+
 def test_rewards_rise_and_the_run_is_of_two_phases(data, make_task, make_trainer):
     task = make_task(
         data,
