@@ -25,6 +25,7 @@ from mmattn.cli.quiet import quiet_libraries
 from mmattn.cli.report import report
 from mmattn.cli.save_model import save_model
 from mmattn.cli.secrets import hide_secrets, shown
+from mmattn.cli.start_from import start_from
 from mmattn.cli.suggest import one_line
 from mmattn.cli.targets import check_targets
 from mmattn.data.split_module import SplitDataModule
@@ -79,6 +80,8 @@ def train_and_test(config: DictConfig, folder: Path, checkpoint: Path | None) ->
     data.read()
     check_controls(config.controls or (), data)
     model = build_model(config, data)
+    if config.start_from is not None and checkpoint is None:
+        start_from(config.start_from, model, getattr(data, "tokenizer", None))
     task = build_task(config, model, data)
     trainer = build_trainer(config)
     check_ranks(trainer.world_size)

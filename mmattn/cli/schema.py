@@ -31,6 +31,7 @@ class TrainConfig:
     train: bool = MISSING
     test: bool = MISSING
     ckpt_path: str | None = None
+    start_from: str | None = None
     compile: bool = MISSING
     print_config: bool = MISSING
     optimized_metric: str | None = None
