@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mmattn.patches import PatchEmbedding
 from mmattn.weights import load_exactly, read_state_dict
@@ -43,14 +44,20 @@ class TimmPatches(PatchEmbedding):
     """The feature map of a timm backbone, projected to the model width by a 1x1 convolution.
 
     Works for convolutional and hierarchical backbones, and for plain ones. `features` (the
-    backbone) and `project` can run apart, so that the features of a frozen backbone can be kept.
+    backbone) and `embed` (what learns in any case) can run apart, so that the features of a frozen
+    backbone can be kept.
+
+    Of several levels the map is the channels of all, on the grid of the coarsest: finer ones are
+    averaged to it. What late levels have given up for their classes, such as colour, is kept so.
 
     Args:
         name: timm's name of the backbone.
         dim: output width D.
         image_size: (height, width) with which the backbone's channels and reduction are found.
-        level: which of the backbone's feature levels; -1 is the last, "final" what
+        level: which of the backbone's feature levels, or several; -1 is the last, "final" what
             `forward_features` returns.
+        level_norm: normalise the channels of each level at each place before they are projected;
+            the numbers of two levels are of different sizes.
         pretrained: see `create_timm_model`.
         frozen: keep the backbone as it is: no gradient, and always in evaluation mode.
         options: further arguments of `timm.create_model`.
@@ -62,39 +69,42 @@ class TimmPatches(PatchEmbedding):
         dim: int,
         image_size: Sequence[int],
         *,
-        level: int | str = -1,
+        level: int | str | Sequence[int | str] = -1,
+        level_norm: bool = False,
         pretrained: bool | str = False,
         frozen: bool = False,
         options: Mapping[str, Any] | None = None,
     ):
         super().__init__()
-        self.dim, self.level, self.frozen = dim, level, frozen
+        self.dim, self.level, self.level_norm, self.frozen = dim, level, level_norm, frozen
         self.name, self.image_size, self.options = name, image_size, dict(options or {})
         backbone = create_timm_model(name, pretrained, options)
         backbone.reset_classifier(0)
-        if level != "final" and not hasattr(backbone, "forward_intermediates"):
+        if not self._levels:
+            raise ValueError("level=[]: name at least one of the backbone's feature levels")
+        if self._levels != ["final"] and not hasattr(backbone, "forward_intermediates"):
             raise ValueError(f"{name} has no feature levels in timm; use level: final")
         self.backbone: Any = backbone.requires_grad_(not frozen)
         size = (image_size[0], image_size[1])
-        self._grids = {size: self._probe(size)}
-        channels = self._grids[size][0]
-        self.project = nn.Conv2d(channels, dim, 1)
+        self._channels, grid = self._probe(size)
+        self._grids = {size: grid}
+        self.project = nn.Conv2d(sum(self._channels), dim, 1)
 
-    def _probe(self, size: tuple[int, int]) -> tuple[int, int, int]:
-        """Return (channels, rows, columns) of the feature map of an image of (height, width)."""
+    def _probe(self, size: tuple[int, int]) -> tuple[list[int], tuple[int, int]]:
+        """Return each level's channels, and the grid of an image of (height, width)."""
         training = self.backbone.training
         self.backbone.eval()
         with torch.no_grad():
             black = next(self.backbone.parameters()).new_zeros(1, 3, *size)
-            _, channels, rows, columns = self._features(black).shape
+            maps = self._maps(black)
         self.backbone.train(training and not self.frozen)
-        return channels, rows, columns
+        return [map.shape[1] for map in maps], coarsest(maps)
 
     def grid(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return (rows, columns) of the feature map of an image of (height, width)."""
         if size not in self._grids:
-            self._grids[size] = self._probe(size)
-        return self._grids[size][1:]
+            self._grids[size] = self._probe(size)[1]
+        return self._grids[size]
 
     def train(self, mode: bool = True) -> "TimmPatches":
         """Switch to training or evaluation; a frozen backbone stays in evaluation."""
@@ -106,29 +116,52 @@ class TimmPatches(PatchEmbedding):
     def features(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B F h w"]:
         """Return the backbone's feature map."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            return self._features(images)
+            maps = self._maps(images)
+            if len(maps) == 1:
+                return maps[0]
+            grid = coarsest(maps)
+            return torch.cat([F.adaptive_avg_pool2d(map, grid) for map in maps], 1)
 
-    def _features(self, images: Tensor) -> Tensor:
-        if self.level == "final":
-            features = self.backbone.forward_features(images)
-            if features.dim() != 4:
-                raise ValueError("level: final gives tokens, not a map; use a level by number")
-            channels_last = getattr(self.backbone, "output_fmt", "NCHW") == "NHWC"
-            return features.permute(0, 3, 1, 2) if channels_last else features
-        return self.backbone.forward_intermediates(
-            images, indices=[self._index()], intermediates_only=True, output_fmt="NCHW"
-        )[0]
+    def _maps(self, images: Tensor) -> list[Tensor]:
+        """Return the maps of all levels that are wanted, early ones first."""
+        indices = sorted({self._index(level) for level in self._levels if level != "final"})
+        final = "final" in self._levels
+        if not indices:
+            return [self._as_map(self.backbone.forward_features(images))]
+        found = self.backbone.forward_intermediates(
+            images, indices=indices, intermediates_only=not final, output_fmt="NCHW"
+        )
+        return [*found[1], self._as_map(found[0])] if final else list(found)
 
-    def _index(self) -> int:
+    def _as_map(self, features: Tensor) -> Float[Tensor, "B F h w"]:
+        """Return what `forward_features` has returned. Raises ValueError where that is tokens."""
+        if features.dim() != 4:
+            raise ValueError("level: final gives tokens, not a map; use a level by number")
+        channels_last = getattr(self.backbone, "output_fmt", "NCHW") == "NHWC"
+        return features.permute(0, 3, 1, 2) if channels_last else features
+
+    @property
+    def _levels(self) -> list[int | str]:
+        return [self.level] if isinstance(self.level, (int, str)) else list(self.level)
+
+    def _index(self, level: int | str) -> int:
         levels = len(self.backbone.feature_info)
-        index = int(self.level)
+        index = int(level)
         if not -levels <= index < levels:
             raise ValueError(f"level={index}, but the backbone has {levels} feature levels")
         return index % levels
 
+    def embed(self, features: Float[Tensor, "B F h w"]) -> Float[Tensor, "B D h w"]:
+        """Embed a feature map of the backbone."""
+        if self.level_norm:
+            each = features.permute(0, 2, 3, 1).split(self._channels, -1)
+            normal = torch.cat([F.layer_norm(one, one.shape[-1:]) for one in each], -1)
+            features = normal.permute(0, 3, 1, 2)
+        return self.project(features)
+
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
         """Embed the image."""
-        return self.project(self.features(images))
+        return self.embed(self.features(images))
 
     def settings(self) -> dict[str, Any]:
         """Return the constructor's arguments; where weights came from is not kept."""
@@ -136,8 +169,15 @@ class TimmPatches(PatchEmbedding):
             "name": self.name,
             "dim": self.dim,
             "image_size": list(self.image_size),
-            "level": self.level,
+            "level": self.level if isinstance(self.level, (int, str)) else list(self.level),
+            "level_norm": self.level_norm,
             "pretrained": False,
             "frozen": self.frozen,
             "options": self.options,
         }
+
+
+def coarsest(maps: Sequence[Tensor]) -> tuple[int, int]:
+    """Return the (rows, columns) of the map with the fewest."""
+    rows, columns = min((map.shape[-2:] for map in maps), key=lambda size: size[0] * size[1])
+    return rows, columns

@@ -101,7 +101,7 @@ class VisionTransformer(nn.Module):
         """
         if not isinstance(self.patches, TimmPatches):
             raise ValueError("only a timm backbone (TimmPatches) has features to keep")
-        return self.patches.project(features)
+        return self.patches.embed(features)
 
     def encode_patches(
         self,

@@ -66,6 +66,38 @@ def test_levels_are_counted_from_either_end():
     assert torch.equal(patches.features(make_images()), expected)
 
 
+def test_several_levels_are_averaged_to_the_coarsest_grid():
+    options = {"level": ["final", -2, 2], "frozen": True}  # in any order; early ones come first
+    patches = TimmPatches("mobilenetv2_100", 6, (64, 32), **options)
+    found = patches.features(make_images())
+    assert patches.grid((64, 32)) == (2, 1)
+    maps = []
+    for level in (2, 3, "final"):
+        one = TimmPatches("mobilenetv2_100", 6, (64, 32), level=level, frozen=True)
+        one.backbone.load_state_dict(patches.backbone.state_dict())
+        maps.append(one.features(make_images()))
+    assert [each.shape[1] for each in maps] == [32, 96, 1280]
+    for each, part in zip(maps, found.split([32, 96, 1280], 1), strict=True):
+        factor = each.shape[2] // 2
+        torch.testing.assert_close(part, torch.nn.functional.avg_pool2d(each, factor))
+    torch.testing.assert_close(patches(make_images()), patches.project(found))
+
+
+def test_levels_are_normalised_each_by_itself():
+    patches = TimmPatches("resnet18", 6, (64, 32), level=[1, -1], level_norm=True).eval()
+    found = patches.features(make_images())
+    patches.project = torch.nn.Identity()
+    for part in patches.embed(found * 7).split([64, 512], 1):
+        torch.testing.assert_close(part.mean(1), torch.zeros_like(part.mean(1)), atol=1e-5, rtol=0)
+        variance = part.var(1, unbiased=False)
+        torch.testing.assert_close(variance, torch.ones_like(variance), atol=1e-3, rtol=0)
+
+
+def test_no_level_is_refused():
+    with pytest.raises(ValueError, match=r"level=\[\]: name at least one"):
+        TimmPatches("resnet18", 6, (64, 32), level=[])
+
+
 @pytest.mark.parametrize("level", [5, -6])
 def test_a_level_out_of_range_is_refused(level):
     with pytest.raises(ValueError, match=f"level={level}, but the backbone has 5 feature levels"):
