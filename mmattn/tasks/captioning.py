@@ -134,13 +134,23 @@ class CaptioningTask(Task):
     def training_step(self, batch: CaptionBatch, batch_idx: int) -> Float[Tensor, ""]:
         """Return the loss of the batch's captions, or of captions that the model draws itself."""
         if self.self_critical is not None and self.current_epoch >= self.self_critical.start_epoch:
-            assert self._self_critical_loss is not None
-            loss, figures = self._self_critical_loss(self.model, batch)
+            loss, figures = self.reinforcement(batch, self.self_critical)
         else:
             loss, figures = self.teacher_forcing(self.encode(batch), batch)
         self.log("train/loss", loss, prog_bar=True)
         self.log_dict({f"train/{name}": value for name, value in figures.items()})
         return loss
+
+    def reinforcement(self, batch: CaptionBatch, options: SelfCritical) -> CaptionLoss:
+        """Return the loss of captions that the model draws, with its share of cross-entropy."""
+        assert self._self_critical_loss is not None
+        if not options.cross_entropy:
+            return self._self_critical_loss(self.model, batch)
+        image = self.encode(batch)
+        drawn = self._self_critical_loss(self.model, batch, image)
+        taught = self.teacher_forcing(image, batch)
+        figures = drawn.figures | taught.figures | {"cross_entropy": taught.loss.detach()}
+        return CaptionLoss(drawn.loss + options.cross_entropy * taught.loss, figures)
 
     def teacher_forcing(self, image: ImageTokens, batch: CaptionBatch) -> CaptionLoss:
         """Return the loss of the captions of encoded images, as `cross_entropy` has it."""

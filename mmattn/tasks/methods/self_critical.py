@@ -43,6 +43,8 @@ class SelfCritical:
             other captions (Luo 2020, "A better variant of self-critical sequence training"), or
             "greedy", the reward of its greedy caption (Rennie et al. 2017).
         cider, bleu, end_token: see `CaptionReward`.
+        cross_entropy: weight of the cross-entropy of the image's own captions, which is added:
+            rewards alone unlearn the words that are seldom worth their risk.
         dropout: take the gradient with dropout. Captions are drawn without it either way: what is
             learned is then of a model that is a little different from the one that wrote them, but
             few training images are not learned by heart.
@@ -59,6 +61,7 @@ class SelfCritical:
     cider: float = 1.0
     bleu: float = 0.0
     end_token: bool = True
+    cross_entropy: float = 0.0
     dropout: bool = False
     patience: int = 50
 
@@ -76,6 +79,7 @@ class SelfCritical:
             ),
             f"cider={self.cider} and bleu={self.bleu}: none may be negative, and one must be "
             "above 0": min(self.cider, self.bleu) >= 0 < self.cider + self.bleu,
+            f"cross_entropy={self.cross_entropy} must not be negative": self.cross_entropy >= 0,
             f"patience={self.patience} must be at least 1": self.patience >= 1,
         }
         wrong = [text for text, right in ranges.items() if not right]
@@ -114,8 +118,12 @@ class SelfCriticalLoss:
         self.limits = Limits(tokenizer.begin_id, tokenizer.end_id, max_length)
         self._constant = 0  # steps in a row
 
-    def __call__(self, model: Captioner, batch: CaptionBatch) -> CaptionLoss:
+    def __call__(
+        self, model: Captioner, batch: CaptionBatch, image: ImageTokens | None = None
+    ) -> CaptionLoss:
         """Return the loss of a batch of images with all their captions.
+
+        With dropout, `image` are its images as they were encoded for another loss, if there is one.
 
         Raises:
             TrainingError: the reward has been the same for all captions of many steps.
@@ -123,14 +131,15 @@ class SelfCriticalLoss:
         dropout = self.options.dropout
         with evaluating(model):
             with without_gradient() if dropout else nullcontext():
-                image = model.encode_batch(batch)
-            drawn = self._draw(model, image)
+                seen = model.encode_batch(batch)
+            drawn = self._draw(model, seen)
             rewards = self._rewards(batch, drawn)
-            baseline = self._baseline(model, image, batch, rewards)
+            baseline = self._baseline(model, seen, batch, rewards)
         self._check_rewards(rewards)
         with nullcontext() if dropout else evaluating(model):
-            image = model.encode_batch(batch) if dropout else image
-            log_probs = self._log_probs(model, image, drawn)
+            if dropout:
+                seen = image or model.encode_batch(batch)
+            log_probs = self._log_probs(model, seen, drawn)
         per_token = (rewards - baseline)[..., None] * log_probs  # 0 after a caption's end
         figures = {
             "reward": rewards.mean(),
