@@ -153,7 +153,7 @@ def test_scores_of_a_joint_model_are_its_cosines(joint, photos):
     ("captions", "references", "said"),
     [
         (["a"], None, "2 images and 1 captions"),
-        (["a", "b"], [["a"]], "1 images have references and 2 captions"),
+        (["a", "b"], [["a"]], "2 images and references of 1: give some of each image"),
         (["a", "b"], [["a"], []], "image 1 has no reference"),
     ],
 )
