@@ -6,8 +6,9 @@ References are COCO's captions JSON, Flickr's token file, Karpathy's JSON, or JS
 are the same where their numbers or names are, else where the names of their files are.
 
 Prints BLEU-1 to BLEU-4, ROUGE-L and CIDEr-D with intervals over images, the lengths of captions and
-how they differ. With --against FILE two models are compared on the same images: differences, with
-intervals by the paired bootstrap and p-values by approximate randomisation.
+how they differ; with --clip MODEL --images FOLDER how well captions fit their photos, too. With
+--against FILE two models are compared on the same images: differences, with intervals by the paired
+bootstrap and p-values by approximate randomisation.
 """
 
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
@@ -82,6 +83,17 @@ def add_measures(parser: ArgumentParser) -> None:
         help="CHAIR: an object a line, synonyms separated by commas; one that a caption names and "
         "no reference does is made up",
     )
+    group.add_argument(
+        "--clip",
+        metavar="MODEL",
+        help="CLIPScore and RefCLIPScore, of the photos in --images: a folder of an open_clip "
+        "model, or a joint model of mmattn",
+    )
+    group.add_argument(
+        "--device",
+        default="auto",
+        help="of --clip: cpu, cuda, cuda:1, mps; a GPU if there is one (auto)",
+    )
 
 
 def add_chance(parser: ArgumentParser) -> None:
@@ -111,7 +123,10 @@ def add_outputs(parser: ArgumentParser) -> None:
         "--html", type=Path, metavar="FILE", help="a page of all images, to sort by any score"
     )
     group.add_argument(
-        "--images", type=Path, metavar="FOLDER", help="of photos, which are put into the page"
+        "--images",
+        type=Path,
+        metavar="FOLDER",
+        help="of photos, for --clip; they are put into the page, too",
     )
     group.add_argument(
         "--attention",

@@ -38,29 +38,34 @@ def score(job: ScoreSettings) -> bool:
     files = [path for path in (job.predictions, job.against) if path is not None]
     references = selected(read_references(job.references), job.split)
     predicted = [read_predictions(path) for path in files]
-    wanted = wanted_of(job)
     notes: list[str] = []
     systems = same_images(job, files, references, predicted, notes)
+    wanted = wanted_of(job, systems[0])
     scored = corpora(systems)
     measured = [measure(corpus, wanted) for corpus in scored]
     for file, corpus in zip(files, scored, strict=True):
-        notes += notes_on(file, corpus)
+        notes += notes_on(file, corpus, but="" if job.clip is None else " but for CLIPScore")
     say_what_is_left_out(measured)
     chance = Chance(job.bootstrap, job.shuffles, job.seed)
     names = [str(file) for file in files]
-    found = result(str(job.references), names, scored, measured, chance, notes)
+    found = result(str(job.references), names, scored, measured, chance, notes, job.clip)
     tell(job, found, predicted[0])
     return any(each.failed for each in measured)
 
 
-def wanted_of(job: ScoreSettings) -> Wanted:
-    """Read what else is needed to measure what is asked for."""
+def wanted_of(job: ScoreSettings, pairs: Sequence[Pair]) -> Wanted:
+    """Read what else is needed to measure what is asked for of these images."""
     training = None
     if job.training is not None:
         entries = read_references(job.training)
         training = {tuple(tokenize(text)) for entry in entries for text in entry.captions}
     objects = None if job.objects is None else ObjectWords(read_objects(job.objects))
-    return Wanted(job.meteor, job.spice, training, objects)
+    fit = None
+    if job.clip is not None and job.images is not None:
+        from mmattn.cli.score_clip import ClipFit  # with torch, which nothing else here needs
+
+        fit = ClipFit(job.clip, job.device, pairs, job.images)
+    return Wanted(job.meteor, job.spice, training, objects, fit)
 
 
 def same_images(
@@ -118,11 +123,11 @@ def errors_hint(unreadable: Sequence[str | int]) -> str:
     return f'; "error" in place of a caption: {names}' if unreadable else ""
 
 
-def notes_on(file: Path, corpus: Corpus) -> list[str]:
-    """Return what is worth knowing of a model's captions."""
+def notes_on(file: Path, corpus: Corpus, but: str = "") -> list[str]:
+    """Return what is worth knowing of a model's captions; `but` names who scores empty ones."""
     notes = []
     if corpus.empty:
-        notes.append(f"{file.name}: empty predictions, which score 0: {listed(corpus.empty)}")
+        notes.append(f"{file.name}: empty predictions, which score 0{but}: {listed(corpus.empty)}")
     if corpus.several:
         notes.append(f"{file.name}: of several captions of an image the first is scored")
     return notes

@@ -24,14 +24,16 @@ class ScoreSettings:
         spice: measure SPICE.
         training: a file of training captions; None for none.
         objects: a file of objects, for CHAIR; None for none.
+        clip: the model of CLIPScore; None for none.
+        device: where that computes, or "auto".
         bootstrap: samples for intervals; 0 for none.
         shuffles: for p-values.
         seed: of both.
         json: print JSON.
         per_image: the file of single scores; None for none.
         html: the page; None for none.
-        images: the folder of photos for the page; None for none.
-        attention: the folder that `mmattn caption --attention` wrote, likewise.
+        images: the folder of photos, for CLIPScore and the page; None for none.
+        attention: the folder that `mmattn caption --attention` wrote, for the page; None for none.
 
     Raises:
         ConfigError: for settings that cannot be, or that mean nothing without another.
@@ -46,6 +48,8 @@ class ScoreSettings:
     spice: bool = False
     training: Path | None = None
     objects: Path | None = None
+    clip: str | None = None
+    device: str = "auto"
     bootstrap: int = 1000
     shuffles: int = 10_000
     seed: int = 0
@@ -62,14 +66,17 @@ class ScoreSettings:
                 raise ConfigError(f"--{name} {value}: give 2 to {MOST:,}, or 0 for none")
         if self.seed < 0:
             raise ConfigError(f"--seed {self.seed}: give 0 or more")
-        for name in ("images", "attention"):
-            folder = getattr(self, name)
-            if folder is None:
-                continue
-            if self.html is None:
-                raise ConfigError(f"--{name} is shown on the page of --html FILE: give it, too")
-            if not folder.is_dir():
-                raise ConfigError(f"--{name} {folder} is no folder: check the path")
+        if self.clip is not None and self.images is None:
+            raise ConfigError(
+                "--clip compares captions with photos: give their folder, --images FOLDER"
+            )
+        if self.images is not None and self.html is None and self.clip is None:
+            raise ConfigError("--images is for --clip MODEL or --html FILE: give one of them, too")
+        if self.attention is not None and self.html is None:
+            raise ConfigError("--attention is shown on the page of --html FILE: give it, too")
+        for option, folder in {"--images": self.images, "--attention": self.attention}.items():
+            if folder is not None and not folder.is_dir():
+                raise ConfigError(f"{option} {folder} is no folder: check the path")
 
     def check_places(self) -> None:
         """Raise ConfigError where results cannot be written."""

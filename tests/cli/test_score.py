@@ -171,7 +171,11 @@ def test_the_images_of_a_list_are_scored(as_json, folder):
         (["--split", "x"], "--split x: no such split or file; the references name no splits"),
         (["--bootstrap", "1"], "--bootstrap 1: give 2 to 1,000,000, or 0 for none"),
         (["--seed", "-1"], "--seed -1: give 0 or more"),
-        (["--images", "."], "--images is shown on the page of --html FILE: give it, too"),
+        (["--images", "."], "--images is for --clip MODEL or --html FILE: give one of them, too"),
+        (
+            ["--attention", "."],
+            "--attention is shown on the page of --html FILE: give it, too",
+        ),
         (["--html", "p.html", "--images", "x"], "--images x is no folder: check the path"),
         (["--html", "."], "--html . is a folder: give a file"),
         (["--per-image", "good.jsonl"], "--per-image good.jsonl is an input: give another file"),

@@ -1,6 +1,6 @@
 """Everything that is measured of one model's captions."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,12 +28,15 @@ class Wanted:
         spice: SPICE, likewise.
         training: the training captions as tokens, to find captions that are new; None for none.
         objects: finds objects in captions, for CHAIR; None for no CHAIR.
+        fit: a caption of each image, as written -> metric -> how well each fits its photo; None
+            where no photo is looked at.
     """
 
     meteor: bool = False
     spice: bool = False
     training: Collection[tuple[str, ...]] | None = None
     objects: ObjectWords | None = None
+    fit: Callable[[Sequence[str]], Mapping[str, np.ndarray]] | None = None
 
 
 @dataclass
@@ -66,6 +69,9 @@ def measure(corpus: Corpus, wanted: Wanted) -> Measured:
         word_counts(predictions),
     )
     _add_programs(found, corpus, wanted)
+    if wanted.fit is not None:
+        fits = wanted.fit([pair.prediction.captions[0] for pair in corpus.pairs])
+        found.scores |= {name: mean_of(values) for name, values in fits.items()}
     if wanted.objects is not None:
         found.chair = wanted.objects.chair(corpus.references, predictions)
         found.scores |= found.chair.scores

@@ -3,7 +3,7 @@
 import base64
 import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,9 +13,10 @@ from PIL import Image
 
 from mmattn.data.caption_files.entry import Key
 from mmattn.data.caption_files.matching import Pair
-from mmattn.data.images import inside, read_image
+from mmattn.data.images import read_image
 from mmattn.errors import DataError
 from mmattn.maps.archive import bounded, load_attention
+from mmattn.reports.scores.photos import existing, names_of, photo_of
 
 PHOTO_SIDE, STRIP_SIDE = 192, 960  # pixels of the longer side
 MOST_BYTES = 48_000_000  # of all pictures in a page: what does not fit is linked, or left out
@@ -61,12 +62,11 @@ class Pictures:
 
     def _photo(self, folder: Path, pair: Pair) -> str | None:
         """Return a photo, found by its path below the folder, or by the end of its path."""
-        named = [entry.name for entry in (pair.reference, pair.prediction) if entry.name]
+        named = names_of(pair)
         if not named:
             self._lose("photos without a name in either file", str(pair.reference.key))
             return None
-        candidates = dict.fromkeys(tail for name in named for tail in tails(name))
-        path = next(filter(None, (existing(folder, name) for name in candidates)), None)
+        path = photo_of(pair, folder)
         if path is None:
             self._lose(f"photos that are not in {folder.name}", named[0])
             return None
@@ -117,21 +117,6 @@ def strip_of_numbers(path: Path) -> np.ndarray:
     if not record.methods:
         raise DataError(f"{path} holds no map of a word: write it with `mmattn caption`")
     return word_strip(record)
-
-
-def tails(name: str) -> Iterator[str]:
-    """Yield a path, then what is left of it without its first folder, its first two …"""
-    parts = name.split("/")
-    yield from ("/".join(parts[i:]) for i in range(len(parts)))
-
-
-def existing(folder: Path, name: str) -> Path | None:
-    """Return a file of a folder, None where there is none or its path leaves the folder."""
-    try:
-        path = inside(folder, name)
-    except DataError:
-        return None
-    return path if path.is_file() else None
 
 
 def link(page: Path, target: Path) -> str:

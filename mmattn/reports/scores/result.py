@@ -49,6 +49,7 @@ class Result:
         reference_lengths: of all references, in words.
         chance: how intervals and p-values were drawn.
         notes: what is worth knowing of the input.
+        clip: the model of CLIPScore; None where it is not measured.
     """
 
     references: str
@@ -58,6 +59,7 @@ class Result:
     reference_lengths: WordCounts
     chance: Chance
     notes: Sequence[str] = field(default_factory=list)
+    clip: str | None = None
 
     @property
     def images(self) -> int:
@@ -84,6 +86,8 @@ class Result:
             "bootstrap": {**asdict(self.chance), "level": LEVEL},
             "notes": list(self.notes),
         }
+        if self.clip is not None:
+            found["clip"] = self.clip
         if others:
             found["against"] = others[0]
             found["differences"] = {
@@ -100,6 +104,7 @@ def result(
     measured: Sequence[Measured],
     chance: Chance,
     notes: Sequence[str] = (),
+    clip: str | None = None,
 ) -> Result:
     """Draw intervals and compare; the arguments are of one model or two, in the same order."""
     systems = [
@@ -124,6 +129,7 @@ def result(
         word_counts([tokens for image in said for tokens in image]),
         chance,
         notes,
+        clip,
     )
 
 

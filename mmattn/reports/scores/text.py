@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from mmattn.metrics.bootstrap import LEVEL
 from mmattn.metrics.word_counts import WordCounts
@@ -86,13 +87,16 @@ def _compared(result: Result) -> list[list[str]]:
 
 
 def legend(result: Result) -> Iterator[str]:
-    """Yield what intervals and p-values are."""
+    """Yield what intervals, p-values and CLIPScore are of."""
     chance = result.chance
     if chance.samples:
         what = "intervals" if len(result.systems) == 1 else "intervals of the difference"
         yield f"({what}: {chance.samples:,} bootstrap samples of the images, seed {chance.seed})"
     if result.differences:
         yield f"(p: approximate randomisation, {chance.shuffles:,} shuffles, two-sided)"
+    if result.clip is not None:
+        name = Path(result.clip).name or result.clip  # no folder: pages are shown to others
+        yield f"(CLIPScore, RefCLIPScore: of the model {name}; others' differ)"
 
 
 def _captions(result: Result) -> list[list[str]]:

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from mmattn.data.caption_files.entry import Entry
@@ -34,7 +35,8 @@ def made(said, other=None):
         return [Pair(each, Entry(each.key, (text,), each.name, each.place)) for each, text in rows]
 
     systems = corpora([system(captions) for captions in (said, other) if captions is not None])
-    wanted = Wanted(objects=ObjectWords({word: [word] for word in WORDS}))
+    objects = ObjectWords({word: [word] for word in WORDS})
+    wanted = Wanted(objects=objects, fit=lambda said: {"CLIPScore": np.arange(len(said)) / 99})
     found = [measure(corpus, wanted) for corpus in systems]
     files = ["runs/first.jsonl", "runs/second.jsonl"][: len(found)]
     return result(
@@ -113,8 +115,10 @@ def test_rows_are_sorted_searched_and_drawn_a_page_at_a_time(opened):
     assert page.get_attribute("#head th[aria-sort]", "aria-sort") == "descending"
     scores = [float(text) for text in page.locator("#rows .sorted").all_inner_texts()]
     assert scores == sorted(scores, reverse=True)
+    page.click("#head button:has-text('CLIPScore')")
+    assert names(page) == [f"{i}.jpg" for i in range(50)]
     page.fill("#search", "17.jpg")
-    assert sorted(names(page)) == ["117.jpg", "17.jpg"]
+    assert names(page) == ["17.jpg", "117.jpg"]
     page.fill("#search", "no such thing")
     assert page.is_visible("#none")
     page.fill("#search", "")
