@@ -83,6 +83,8 @@ def train_and_test(config: DictConfig, folder: Path, checkpoint: Path | None) ->
     if config.start_from is not None and checkpoint is None:
         start_from(config.start_from, model, getattr(data, "tokenizer", None))
     task = build_task(config, model, data)
+    if config.train and config.feature_cache is not None:
+        task.check_cached()
     trainer = build_trainer(config)
     check_ranks(trainer.world_size)
     if checkpoint is not None:

@@ -95,6 +95,10 @@ class CaptioningTask(Task):
         hidden = self.model.decode(image, batch.tokens)
         return self.model.logits(hidden[batch.valid]), batch.labels[batch.valid]
 
+    def check_cached(self) -> None:
+        """Raise ConfigError where it cannot learn from the features of images alone."""
+        self.cross_entropy.check_cached()
+
     def on_fit_start(self) -> None:
         """Get ready what it learns from. Raises UserError for what does not fit."""
         data = getattr(self.trainer, "datamodule", None)

@@ -45,6 +45,12 @@ class Task(L.LightningModule):
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.test_names, self.layer_decay = list(test_names), layer_decay
 
+    def check_cached(self) -> None:
+        """Raise ConfigError where it cannot learn from the features of images alone.
+
+        Asked before any are computed, which takes minutes.
+        """
+
     def on_validation_end(self) -> None:
         """Print one line, which also an output without a moving progress bar shows."""
         found = self.trainer.callback_metrics

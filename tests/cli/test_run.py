@@ -115,3 +115,17 @@ def test_what_trains_nothing_in_earnest_writes_no_model(composed, tmp_path, over
     config = composed(*TINY, "callbacks=none", override)
     run.train_and_test(config, tmp_path, None)
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("train", "said"),
+    [
+        ("true", r"somewhere looks at pictures.*set feature_cache=null"),
+        ("false", "keeps the features of a frozen backbone"),  # what is not read is not refused
+    ],
+)
+def test_a_teacher_is_refused_before_features_are_computed(composed, tmp_path, train, said):
+    teacher = "task.cross_entropy.distillation.teacher=somewhere"
+    cached = ["method=[distillation]", teacher, f"feature_cache={tmp_path}/cache", f"train={train}"]
+    with pytest.raises(ConfigError, match=said):
+        run.train_and_test(composed(*TINY, "callbacks=none", *cached), tmp_path, None)

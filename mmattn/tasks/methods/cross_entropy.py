@@ -72,6 +72,11 @@ class CrossEntropy:
                 "below 1"
             )
 
+    def check_cached(self) -> None:
+        """Raise ConfigError where it cannot learn from the features of images alone."""
+        if self.distillation is not None:
+            self.distillation.teacher.refuse_cached()
+
     def prepare(self, model: Captioner, tokenizer: CaptionTokenizer, data: Any) -> None:
         """Be ready for training. Raises UserError for a model or data that cannot do so."""
         if self.r_drop is not None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import isclose
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -57,6 +57,13 @@ class Teacher:
         """Return itself: what averages the weights of a task copies the task."""
         return self
 
+    def refuse_cached(self) -> NoReturn:
+        """Raise ConfigError: it cannot teach from the features of images alone."""
+        raise ConfigError(
+            f"{KEY}: {self.source} looks at pictures, and feature_cache holds features of the "
+            "student's encoder: set feature_cache=null"
+        )
+
     def prepare(self, tokenizer: CaptionTokenizer, data: Pictured) -> None:
         """Read it, and see that it says the same words of the same pictures as its student.
 
@@ -64,10 +71,7 @@ class Teacher:
             UserError: where it cannot be read, or does not fit, with the remedy.
         """
         if data.cached:
-            raise ConfigError(
-                f"{KEY}: {self.source} looks at pictures, and feature_cache holds features of the "
-                "student's encoder: set feature_cache=null"
-            )
+            self.refuse_cached()
         found = self._read()
         check_tokenizer(found.tokenizer, tokenizer, self.source)
         own = Preprocessing.of_transform(data.eval_transform, data.image_size)
