@@ -40,11 +40,17 @@ def check_arguments(config: Any) -> None:
 
 
 def check_argument(key: str, value: Any, name: str, target: Callable[..., Any]) -> None:
-    """Raise ConfigError where `target` has no argument `name`, or it cannot take `value`."""
+    """Raise ConfigError where `target` has no argument `name`, or it cannot take `value`.
+
+    A target may say in `refused` why it lacks an argument that others have.
+    """
     parameters = inspect.signature(target).parameters
     if name not in parameters:
         if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             return
+        reason = getattr(target, "refused", {}).get(name)
+        if reason is not None:
+            raise ConfigError(f"{key}: {reason}")
         near = get_close_matches(name, parameters, 1, 0.6)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ConfigError(f"{key}: {target.__name__} takes no {name}{hint}")

@@ -1,7 +1,7 @@
 """The joint task: one encoding of the images serves captions, embeddings and matching."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -55,6 +55,12 @@ class JointTask(CaptioningTask):
         "val/text_to_image_recall_1",
         "val/match_accuracy",
     )
+    # What a captioner's task takes -> why this one does not.
+    refused: ClassVar[Mapping[str, str]] = {
+        "self_critical": "joint models have no self-critical training: train a captioner with it "
+        "(model=captioner task=captioning, or an experiment with a captioner, such as "
+        "flickr8k_frozen)"
+    }
     model: JointModel  # type: ignore[assignment]
 
     def __init__(
