@@ -58,6 +58,8 @@ class TimmPatches(PatchEmbedding):
             `forward_features` returns.
         level_norm: normalise the channels of each level at each place before they are projected;
             the numbers of two levels are of different sizes.
+        channel_dropout: probability of dropping a channel of an image's map, whole, in training
+            (spatial dropout, Tompson et al. 2015).
         pretrained: see `create_timm_model`.
         frozen: keep the backbone as it is: no gradient, and always in evaluation mode.
         options: further arguments of `timm.create_model`.
@@ -71,12 +73,14 @@ class TimmPatches(PatchEmbedding):
         *,
         level: int | str | Sequence[int | str] = -1,
         level_norm: bool = False,
+        channel_dropout: float = 0.0,
         pretrained: bool | str = False,
         frozen: bool = False,
         options: Mapping[str, Any] | None = None,
     ):
         super().__init__()
         self.dim, self.level, self.level_norm, self.frozen = dim, level, level_norm, frozen
+        self.channel_dropout = channel_dropout
         self.name, self.image_size, self.options = name, image_size, dict(options or {})
         backbone = create_timm_model(name, pretrained, options)
         backbone.reset_classifier(0)
@@ -157,6 +161,8 @@ class TimmPatches(PatchEmbedding):
             each = features.permute(0, 2, 3, 1).split(self._channels, -1)
             normal = torch.cat([F.layer_norm(one, one.shape[-1:]) for one in each], -1)
             features = normal.permute(0, 3, 1, 2)
+        if self.training and self.channel_dropout:
+            features = F.dropout2d(features, self.channel_dropout)
         return self.project(features)
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
@@ -171,6 +177,7 @@ class TimmPatches(PatchEmbedding):
             "image_size": list(self.image_size),
             "level": self.level if isinstance(self.level, (int, str)) else list(self.level),
             "level_norm": self.level_norm,
+            "channel_dropout": self.channel_dropout,
             "pretrained": False,
             "frozen": self.frozen,
             "options": self.options,

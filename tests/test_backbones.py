@@ -93,6 +93,18 @@ def test_levels_are_normalised_each_by_itself():
         torch.testing.assert_close(variance, torch.ones_like(variance), atol=1e-3, rtol=0)
 
 
+def test_whole_channels_are_dropped_in_training():
+    options = {"level": -1, "channel_dropout": 0.5, "frozen": True}
+    patches = TimmPatches("resnet18", 6, (64, 64), **options)
+    patches.project = torch.nn.Identity()
+    found = torch.rand(2, 512, 2, 2) + 1
+    torch.manual_seed(0)
+    dropped = patches.embed(found) == 0
+    assert torch.equal(dropped.any((2, 3)), dropped.all((2, 3)))
+    assert 0.4 < dropped.float().mean() < 0.6
+    assert torch.equal(patches.eval().embed(found), found)
+
+
 def test_no_level_is_refused():
     with pytest.raises(ValueError, match=r"level=\[\]: name at least one"):
         TimmPatches("resnet18", 6, (64, 32), level=[])
