@@ -63,6 +63,9 @@ class TimmPatches(PatchEmbedding):
         pretrained: see `create_timm_model`.
         frozen: keep the backbone as it is: no gradient, and always in evaluation mode.
         options: further arguments of `timm.create_model`.
+
+    Raises:
+        ValueError: for a backbone without such levels, and a probability that is none.
     """
 
     def __init__(
@@ -82,6 +85,8 @@ class TimmPatches(PatchEmbedding):
         self.dim, self.level, self.level_norm, self.frozen = dim, level, level_norm, frozen
         self.channel_dropout = channel_dropout
         self.name, self.image_size, self.options = name, image_size, dict(options or {})
+        if not 0 <= channel_dropout < 1:
+            raise ValueError(f"channel_dropout={channel_dropout}: give 0 or more, and less than 1")
         backbone = create_timm_model(name, pretrained, options)
         backbone.reset_classifier(0)
         if not self._levels:

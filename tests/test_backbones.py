@@ -105,6 +105,11 @@ def test_whole_channels_are_dropped_in_training():
     assert torch.equal(patches.eval().embed(found), found)
 
 
+def test_a_channel_dropout_that_leaves_nothing_is_refused():
+    with pytest.raises(ValueError, match=r"channel_dropout=1\.0: give 0 or more"):
+        TimmPatches("resnet18", 6, (64, 32), channel_dropout=1.0)
+
+
 def test_no_level_is_refused():
     with pytest.raises(ValueError, match=r"level=\[\]: name at least one"):
         TimmPatches("resnet18", 6, (64, 32), level=[])

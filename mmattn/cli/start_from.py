@@ -4,9 +4,7 @@ import logging
 
 from torch import nn
 
-from mmattn.bundle import Bundle, ClassifierBundle
-from mmattn.data.tokenizer import CaptionTokenizer
-from mmattn.errors import ConfigError
+from mmattn.data.tokenizer import CaptionTokenizer, check_same_tokens
 from mmattn.model_folder.source import read_source
 from mmattn.weights import load_exactly
 
@@ -28,21 +26,8 @@ def start_from(source: str, model: nn.Module, tokenizer: CaptionTokenizer | None
         ConfigError: where there is no such model, or its tokens are other ones.
         CheckpointError: where its weights are of another shape.
     """
-    trained = read_source(source)
-    check_same_tokens(source, trained, tokenizer)
-    load_exactly(model, trained.model.state_dict(), f"start_from={source}")
+    trained, what = read_source(source), f"start_from={source}"
+    if trained.tokenizer is not None and tokenizer is not None:
+        check_same_tokens(trained.tokenizer, tokenizer, what)
+    load_exactly(model, trained.model.state_dict(), what)
     log.info("starting from the weights of %s", source)
-
-
-def check_same_tokens(
-    source: str, trained: Bundle | ClassifierBundle, tokenizer: CaptionTokenizer | None
-) -> None:
-    """Raise ConfigError where a token is another one for the trained model than for the run."""
-    theirs = trained.tokenizer
-    if theirs is None or tokenizer is None or theirs.fingerprint == tokenizer.fingerprint:
-        return
-    raise ConfigError(
-        f"start_from={source}: its tokenizer has {theirs.vocab_size} tokens, and this run's "
-        f"{tokenizer.vocab_size} are not the same: set data.tokenizer.path to the model's "
-        "tokenizer.json"
-    )

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from mmattn.data.backend import read_backend
 from mmattn.data.pieces import METASPACE, token_pieces
-from mmattn.errors import DataError
+from mmattn.errors import ConfigError, DataError
 
 PAD, BEGIN, END = "<|pad|>", "<|begin|>", "<|end|>"
 # What other libraries call the same three, in the order in which they are looked for.
@@ -199,3 +199,13 @@ def agreement(one: str, other: str) -> int:
     """Return how many characters two texts have in common at their beginnings."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def check_same_tokens(theirs: CaptionTokenizer, ours: CaptionTokenizer, model: str) -> None:
+    """Raise ConfigError where another `model`, named with its key, has other tokens than a run."""
+    if theirs.fingerprint == ours.fingerprint and theirs.special == ours.special:
+        return
+    raise ConfigError(
+        f"{model} has another tokenizer, of {theirs.vocab_size} tokens, than this run, of "
+        f"{ours.vocab_size}: set data.tokenizer.path to that model's tokenizer.json"
+    )

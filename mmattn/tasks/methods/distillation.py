@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from mmattn.batch import CaptionBatch
 from mmattn.captioner import Captioner
 from mmattn.data.preprocessing import Preprocessing
-from mmattn.data.tokenizer import CaptionTokenizer
+from mmattn.data.tokenizer import CaptionTokenizer, check_same_tokens
 from mmattn.errors import ConfigError
 
 KEY = "task.cross_entropy.distillation"
@@ -73,7 +73,7 @@ class Teacher:
         if data.cached:
             self.refuse_cached()
         found = self._read()
-        check_tokenizer(found.tokenizer, tokenizer, self.source)
+        check_same_tokens(found.tokenizer, tokenizer, f"{KEY}.teacher={self.source}")
         own = Preprocessing.of_transform(data.eval_transform, data.image_size)
         check_pictures(found.preprocessing, own, self.source)
         self._model = found.model.eval().requires_grad_(False)
@@ -123,16 +123,6 @@ class Distillation:
         log_p = F.log_softmax(teacher.float() / self.temperature, -1)
         log_q = F.log_softmax(student.float() / self.temperature, -1)
         return self.temperature**2 * (log_p.exp() * (log_p - log_q)).sum(-1)
-
-
-def check_tokenizer(teacher: CaptionTokenizer, student: CaptionTokenizer, source: str) -> None:
-    """Raise ConfigError where a teacher has other tokens than its student."""
-    if teacher.to_json() == student.to_json() and teacher.special == student.special:
-        return
-    raise ConfigError(
-        f"{KEY}.teacher={source} has another tokenizer, of {teacher.vocab_size} tokens, than this "
-        f"run, of {student.vocab_size}: set data.tokenizer.path to the teacher's tokenizer.json"
-    )
 
 
 def check_pictures(teacher: Preprocessing, student: Preprocessing, source: str) -> None:
