@@ -159,7 +159,6 @@ def use_feature_cache(
     check_views(config)
     if config.feature_cache is None:
         return
-    views = config.feature_views
     cache = FeatureCache(
         config.feature_cache,
         model.get_submodule("vision.patches"),  # type: ignore[arg-type]
@@ -167,18 +166,21 @@ def use_feature_cache(
         batch_size=data.loader.eval_batch_size,
         device=trainer.strategy.root_device,
         augmentation=data.train_transform,
-        views=views,
+        views=config.feature_views,
+        mirrored=config.feature_mirrored,
     )
-    if views:
+    if config.feature_views or config.feature_mirrored:
         data.use_features(cache, cache.augmented, drawn_view)
     else:
         data.use_features(cache)
 
 
 def check_views(config: DictConfig) -> None:
-    """Raise ConfigError for a number of views that is none, or that nothing keeps."""
-    if config.feature_views < 0 or (config.feature_views and config.feature_cache is None):
+    """Raise ConfigError for a number of views that is none, or for copies that nothing keeps."""
+    asked = config.feature_views or config.feature_mirrored
+    if config.feature_views < 0 or (asked and config.feature_cache is None):
         raise ConfigError(
-            f"feature_views={config.feature_views} are augmented copies that feature_cache keeps: "
-            "set feature_cache to a folder, or feature_views=0"
+            f"feature_views={config.feature_views} and feature_mirrored={config.feature_mirrored} "
+            "are copies of training images that feature_cache keeps: set feature_cache to a "
+            "folder, or feature_views=0 and feature_mirrored=false"
         )

@@ -38,6 +38,7 @@ class TrainConfig:
     allow_targets: list[str] = field(default_factory=list)
     feature_cache: str | None = None
     feature_views: int = MISSING
+    feature_mirrored: bool = MISSING
     controls: list[str] = field(default_factory=list)
     logger_timeout: float = MISSING
     paths: Paths = field(default_factory=Paths)

@@ -5,6 +5,7 @@ import logging
 from torch import nn
 
 from mmattn.data.tokenizer import CaptionTokenizer, check_same_tokens
+from mmattn.errors import ConfigError
 from mmattn.model_folder.source import read_source
 from mmattn.weights import load_exactly
 
@@ -26,7 +27,11 @@ def start_from(source: str, model: nn.Module, tokenizer: CaptionTokenizer | None
         ConfigError: where there is no such model, or its tokens are other ones.
         CheckpointError: where its weights are of another shape.
     """
-    trained, what = read_source(source), f"start_from={source}"
+    what = f"start_from={source}"
+    try:
+        trained = read_source(source)
+    except ConfigError as error:
+        raise ConfigError(f"{what}: {error}") from error
     if trained.tokenizer is not None and tokenizer is not None:
         check_same_tokens(trained.tokenizer, tokenizer, what)
     load_exactly(model, trained.model.state_dict(), what)

@@ -90,7 +90,8 @@ class FeatureCache:
     A file has one array, [images, F, h, w], and behind it, where some images could not be read, a
     second one of their indices; what stands in the first one for these is nothing. Of augmented
     images it keeps several views, [images, V, F, h, w], from which each epoch draws one: what an
-    epoch sees follows the run's seed, what there is to see is the same in every run.
+    epoch sees follows the run's seed, what there is to see is the same in every run. Mirrored, they
+    are 2 V.
 
     A file's name is a hash of everything that the features depend on: the backbone's weights and
     settings, the transform, and the images' names, file times and sizes. So a changed encoder,
@@ -105,7 +106,9 @@ class FeatureCache:
         device: where the backbone runs.
         augmentation: what the views of an image are made by; may draw from torch's global
             generator and from no other.
-        views: V, how many of each image `augmented` keeps.
+        views: V, how many such copies of each image `augmented` keeps; with 0 the image as it is
+            tested.
+        mirrored: `augmented` keeps each of them both ways round.
 
     Raises:
         ConfigError: for a backbone that is not frozen: its features would change.
@@ -121,6 +124,7 @@ class FeatureCache:
         device: torch.device,
         augmentation: Transform | None = None,
         views: int = 0,
+        mirrored: bool = False,
     ):
         if not isinstance(backbone, TimmPatches) or not backbone.frozen:
             raise ConfigError(
@@ -132,35 +136,37 @@ class FeatureCache:
         # part, and not under inference mode: what learns must stay an ordinary tensor.
         backbone.backbone.to(device=device, memory_format=torch.channels_last)
         self.batch_size, self.device = batch_size, device
-        self.augmentation, self.views = augmentation, views
+        self.augmentation, self.views, self.mirrored = augmentation, views, mirrored
         self._weights = _hash_weights(backbone)
-        self._sets: dict[tuple[int, int], FeatureSet] = {}
+        self._sets: dict[tuple[int, bool], FeatureSet] = {}
 
     def __call__(self, dataset: CaptionDataset) -> FeatureSet:
         """Return the set with features for images, encoding it now if no file has them.
 
         Raises `DataError` if none of its images can be read.
         """
-        return self._set(dataset, 0)
+        return self._set(dataset, augmented=False)
 
     def augmented(self, dataset: CaptionDataset) -> FeatureSet:
-        """Return the set with the features of `views` augmented copies of each image."""
-        return self._set(dataset, self.views)
+        """Return the set with the features of `views` copies of each image, or twice as many."""
+        return self._set(dataset, augmented=True)
 
-    def _set(self, dataset: CaptionDataset, views: int) -> FeatureSet:
-        which = id(dataset), views
+    def _set(self, dataset: CaptionDataset, augmented: bool) -> FeatureSet:
+        which = id(dataset), augmented
         if which not in self._sets:
-            path = self.folder / f"{self._fingerprint(dataset, views)}.npy"
+            path = self.folder / f"{self._fingerprint(dataset, augmented)}.npy"
             if not path.is_file():
-                self._write(path, dataset, views)
+                self._write(path, dataset, augmented)
             self._sets[which] = FeatureSet(dataset, path)
         return self._sets[which]
 
-    def _fingerprint(self, dataset: CaptionDataset, views: int) -> str:
+    def _fingerprint(self, dataset: CaptionDataset, augmented: bool) -> str:
+        views = self.views if augmented else 0
         made_by = [repr(self.augmentation), views] if views else [repr(self.transform)]
+        made_by += ["mirrored"] if augmented and self.mirrored else []
         return fingerprint([self._weights, str(self.backbone.level), *made_by], dataset, _stamp)
 
-    def _write(self, path: Path, dataset: CaptionDataset, views: int) -> None:
+    def _write(self, path: Path, dataset: CaptionDataset, augmented: bool) -> None:
         """Encode the whole set; the file gets its name when it is complete.
 
         Processes of one run may do so at the same time, each under a name of its own.
@@ -168,13 +174,13 @@ class FeatureCache:
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            self._encode_all(unfinished, dataset, views)
+            self._encode_all(unfinished, dataset, augmented)
             unfinished.replace(path)
         finally:
             unfinished.unlink(missing_ok=True)
         log.info("kept the features of %d images in %s", len(dataset), path)
 
-    def _encode_all(self, path: Path, dataset: CaptionDataset, views: int) -> None:
+    def _encode_all(self, path: Path, dataset: CaptionDataset, augmented: bool) -> None:
         starts = range(0, len(dataset), self.batch_size)
         features, faults = None, {}
         for start in track(starts, description=f"encoding {len(dataset)} images", transient=True):
@@ -183,7 +189,7 @@ class FeatureCache:
             if not images:
                 continue
             named = {dataset.key(index): image for index, image in images.items()}
-            batch = self._encode(named, views)
+            batch = self._encode(named, augmented)
             if features is None:
                 shape = (len(dataset), *batch.shape[1:])
                 features = np.lib.format.open_memmap(path, "w+", np.float16, shape)
@@ -197,22 +203,28 @@ class FeatureCache:
             _append_unreadable(path, faults, len(dataset))
 
     @torch.inference_mode()
-    def _encode(self, images: Mapping[str, Tensor], views: int) -> np.ndarray:
-        """Encode images by their names: [images, F, h, w], or [images, V, F, h, w]."""
-        if views:
-            made = [view for each in images.items() for view in self._views(*each, views)]
+    def _encode(self, images: Mapping[str, Tensor], augmented: bool) -> np.ndarray:
+        """Encode images by their names: [images, F, h, w], or [images, copies, F, h, w]."""
+        if augmented:
+            made = [copy for each in images.items() for copy in self._copies(*each)]
         else:
             made = [self.transform(image) for image in images.values()]
         batch = torch.stack(made).to(self.device, memory_format=torch.channels_last)
         found = self.backbone.features(batch).half()
-        if views:
-            found = found.unflatten(0, (-1, views))
+        if augmented:
+            found = found.unflatten(0, (len(images), -1))
         return found.cpu().numpy()
 
-    def _views(self, name: str, image: Tensor, views: int) -> Iterator[Tensor]:
+    def _copies(self, name: str, image: Tensor) -> Iterator[Tensor]:
+        for copy in self._views(name, image) if self.views else [self.transform(image)]:
+            yield copy
+            if self.mirrored:
+                yield copy.flip(-1)
+
+    def _views(self, name: str, image: Tensor) -> Iterator[Tensor]:
         assert self.augmentation is not None
         with keyed_rng() as reseed:
-            for view in range(views):
+            for view in range(self.views):
                 reseed(stable_hash(name, view, "view"))
                 yield self.augmentation(image)
 

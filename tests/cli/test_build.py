@@ -96,7 +96,10 @@ def test_averaged_weights_leave_after_what_looks_at_them(composed, order):
     assert order.index(EMAWeightAveraging) > order.index(HeadStatisticsLogger)
 
 
-@pytest.mark.parametrize("views", [["feature_views=2"], ["feature_views=-1", "feature_cache=f"]])
+@pytest.mark.parametrize(
+    "views",
+    [["feature_views=2"], ["feature_mirrored=true"], ["feature_views=-1", "feature_cache=f"]],
+)
 def test_views_that_nothing_keeps_are_refused(composed, views):
-    with pytest.raises(ConfigError, match=r"feature_views=-?\d are augmented copies"):
+    with pytest.raises(ConfigError, match=r"feature_views=-?\d and .* are copies of training"):
         check_views(composed(*views))

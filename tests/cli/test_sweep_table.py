@@ -2,7 +2,7 @@ import json
 
 from omegaconf import OmegaConf
 
-from mmattn.cli.sweep_table import SweepTable, points, table
+from mmattn.cli.sweep_table import SweepTable, points, table, table_over_seeds
 
 
 def write(folder, number, overrides, results):
@@ -25,6 +25,13 @@ def test_a_sweep_ends_with_a_line_for_every_point(tmp_path, capsys):
     assert lines[0] == "| model/fusion | seed | model/parameters | val/score | test/a/score |"
     assert lines[2] == "| cross | 0 | 12,345 | 0.5 | 0.25 |"
     assert lines[12] == "| cross | 10 | 12,345 | 0.6 | 0.25 |"  # by number, not by name
+    assert lines[14:] == [
+        "",
+        "| model/fusion | seeds | model/parameters | val/score | test/a/score |",
+        "| --- | ---: | ---: | ---: | ---: |",
+        "| cross | 6 | 12,345 | 0.55 ± 0.037 | 0.25 |",
+        "| co | 6 | 12,345 | 0.56 ± 0.037 | 0.25 |",
+    ]
     assert (tmp_path / "table.md").read_text().strip().splitlines() == lines
 
 
@@ -34,6 +41,13 @@ def test_a_point_that_failed_is_left_out(tmp_path):
     found = points(tmp_path)
     assert [overrides for overrides, _ in found] == [{"seed": "1"}]
     assert table(found, "val/score").splitlines()[-1] == "| 1 | 0.5 |"
+
+
+def test_points_without_others_of_their_kind_have_no_means():
+    one, other = {"seed": "1", "lr": "1e-3"}, {"seed": "2", "lr": "2e-3"}
+    assert table_over_seeds([(one, {"val/score": 0.5}), (other, {"val/score": 0.6})], None) == ""
+    alike = [(one, {"val/score": 0.5}), ({**one, "lr": "1"}, {"val/score": 0.6})]
+    assert table_over_seeds(alike, "val/score") == ""  # of one seed
 
 
 def test_nothing_measured_is_no_table(tmp_path, capsys):

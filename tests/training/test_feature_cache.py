@@ -109,6 +109,23 @@ def test_views_are_features_of_augmented_copies(tmp_path, patches):
     assert len(list(tmp_path.iterdir())) == 3
 
 
+@pytest.mark.parametrize("views", [0, 2])
+def test_mirrored_copies_stand_beside_the_others(tmp_path, patches, views):
+    options = {"augmentation": Brighter(), "views": views}
+    kept = cache(tmp_path, patches, mirrored=True, **options)
+    both, pictures = kept.augmented(Pictures()), Pictures()
+    alone = kept if not views else cache(tmp_path, patches, **options).augmented
+    ways = alone(Pictures())
+    for i in range(len(pictures)):
+        found = both.image(i).float()
+        assert len(found) == 2 * max(views, 1)
+        torch.testing.assert_close(found[::2], ways.image(i).float().view_as(found[::2]))
+    flipped = patches.features(TRANSFORM(pictures.image(0).flip(-1))[None])[0]
+    if not views:
+        torch.testing.assert_close(both.image(0)[1].float(), flipped, rtol=2e-3, atol=2e-3)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_other_weights_another_transform_or_other_pictures_are_encoded_anew(tmp_path, patches):
     cache(tmp_path, patches)(Pictures())
     other = Pictures()
