@@ -78,6 +78,27 @@ class CaptionBatch:
             known=tuple(self.known[b] for b in rows) if self.known else (),
         )
 
+    def draw_captions(self, count: int) -> "CaptionBatch":
+        """Return the batch with so many captions of each image, drawn by torch's global generator.
+
+        An image with fewer keeps what it has, and empty rows beside it.
+        """
+        there = self.valid.any(-1)
+        order = (torch.rand(there.shape) - there.cpu().float()).argsort(1)[:, :count]
+        chosen = order.tolist()
+        picked = torch.arange(len(order))[:, None], order
+        return replace(
+            self,
+            tokens=self.tokens[picked],
+            labels=self.labels[picked],
+            valid=self.valid[picked],
+            references=tuple(
+                tuple(texts[n] for n in rows if n < len(texts))
+                for texts, rows in zip(self.references, chosen, strict=True)
+            ),
+            known=self.known or self.references,
+        )
+
     def with_captions(self, captions: Sequence[Sequence[int]], begin_id: int) -> "CaptionBatch":
         """Return the batch with one other caption for each image: token ids, written one by one.
 

@@ -107,6 +107,19 @@ def test_a_row_that_may_attend_to_nothing_gives_zeros_and_finite_gradients(dtype
     assert all(torch.equal(g[2], torch.zeros_like(g[2])) for g in gradients)
 
 
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("causal", [False, True])
+def test_half_precision_on_a_cpu_is_attention_in_single_precision(autocast, causal):
+    """Of the rounded inputs, rounded once at the end."""
+    inputs, _ = make_inputs((2, 2, 9, 9, causal, None), torch.bfloat16)
+    given = [x.float() for x in inputs] if autocast else inputs
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        out = attend(*given, causal=causal)
+    expected = attend(*(x.float() for x in inputs), causal=causal)
+    assert out.dtype == torch.bfloat16
+    assert torch.equal(out, expected.bfloat16())
+
+
 @settings(max_examples=25)
 @given(st.integers(1, 6), st.integers(1, 6), st.booleans(), st.data())
 def test_any_mask_equals_a_plain_softmax(queries, keys, causal, data):

@@ -74,3 +74,36 @@ def test_only_copies_to_a_gpu_are_not_waited_for(batch, device, waits, monkeypat
     monkeypatch.setattr(Tensor, "to", to)
     batch.to(device)
     assert moves == [(device, not waits)] * len(tensors(batch))
+
+
+def test_drawn_captions_are_the_images_own(batch_of_captions):
+    """A caption's rows stay together, empty ones come last, what is known of an image stays."""
+    torch.manual_seed(3)
+    seen = set()
+    for _ in range(40):
+        few = batch_of_captions.draw_captions(2)
+        assert few.tokens.shape == few.labels.shape == few.valid.shape == (2, 2, 3)
+        for b in range(2):
+            numbers = few.tokens[b, :, 0].tolist()
+            assert len(set(numbers)) == 2
+            for row, n in enumerate(numbers):
+                assert few.labels[b, row].tolist() == [n + 1] * 3
+                assert few.valid[b, row].tolist() == [n < 11] * 3  # 11 and 12 are empty rows
+            real = [n for n in numbers if n < 11]
+            assert few.references[b] == tuple(f"caption {n}" for n in real)
+            seen.add((b, *numbers))
+        assert few.known == batch_of_captions.references
+    assert {each for each in seen if each[0]} == {(1, 10, 11), (1, 10, 12)}
+    assert len({each for each in seen if not each[0]}) == 6
+
+
+def test_as_many_captions_as_there_are_can_be_drawn(batch_of_captions):
+    assert batch_of_captions.draw_captions(9).tokens.shape == (2, 3, 3)
+
+
+@pytest.fixture
+def batch_of_captions():
+    """Two images with three rows each, of which the second has one caption."""
+    tokens = torch.tensor([[0, 1, 2], [10, 11, 12]])[..., None].expand(2, 3, 3)
+    texts = tuple(f"caption {n}" for n in range(3)), ("caption 10",)
+    return CaptionBatch(("a", "b"), torch.rand(2, 3, 4, 4), tokens, tokens + 1, tokens < 11, texts)

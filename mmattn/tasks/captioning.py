@@ -152,7 +152,8 @@ class CaptioningTask(Task):
             return self._self_critical_loss(self.model, batch)
         image = self.encode(batch)
         drawn = self._self_critical_loss(self.model, batch, image)
-        taught = self.teacher_forcing(image, batch)
+        count = options.cross_entropy_captions
+        taught = self.teacher_forcing(image, batch.draw_captions(count) if count else batch)
         figures = drawn.figures | taught.figures | {"cross_entropy": taught.loss.detach()}
         return CaptionLoss(drawn.loss + options.cross_entropy * taught.loss, figures)
 

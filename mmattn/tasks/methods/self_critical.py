@@ -45,6 +45,8 @@ class SelfCritical:
         cider, bleu, end_token: see `CaptionReward`.
         cross_entropy: weight of the cross-entropy of the image's own captions, which is added:
             rewards alone unlearn the words that are seldom worth their risk.
+        cross_entropy_captions: of how many captions of each image, drawn in every step: a small
+            weight needs no more; of all if None.
         dropout: take the gradient with dropout. Captions are drawn without it either way: what is
             learned is then of a model that is a little different from the one that wrote them, but
             few training images are not learned by heart.
@@ -62,6 +64,7 @@ class SelfCritical:
     bleu: float = 0.0
     end_token: bool = True
     cross_entropy: float = 0.0
+    cross_entropy_captions: int | None = None
     dropout: bool = False
     patience: int = 50
 
@@ -80,6 +83,9 @@ class SelfCritical:
             f"cider={self.cider} and bleu={self.bleu}: none may be negative, and one must be "
             "above 0": min(self.cider, self.bleu) >= 0 < self.cider + self.bleu,
             f"cross_entropy={self.cross_entropy} must not be negative": self.cross_entropy >= 0,
+            f"cross_entropy_captions={self.cross_entropy_captions} must be at least 1, or null": (
+                self.cross_entropy_captions is None or self.cross_entropy_captions >= 1
+            ),
             f"patience={self.patience} must be at least 1": self.patience >= 1,
         }
         wrong = [text for text, right in ranges.items() if not right]

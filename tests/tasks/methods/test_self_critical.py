@@ -134,17 +134,18 @@ def test_dropout_is_in_the_gradient_and_not_in_the_captions(data, make_task, rat
     assert dropped.norm() > 0
 
 
-@pytest.mark.parametrize("dropout", [False, True])
-def test_a_share_of_cross_entropy_is_added(data, make_task, dropout):
+@pytest.mark.parametrize(("dropout", "captions"), [(False, None), (True, None), (True, 1)])
+def test_a_share_of_cross_entropy_is_added(data, make_task, dropout, captions):
     task = make_task(data)
-    options = SelfCritical(start_epoch=0, cross_entropy=0.3, dropout=dropout)
+    options = SelfCritical(0, cross_entropy=0.3, cross_entropy_captions=captions, dropout=dropout)
     task._self_critical_loss = make_loss(data, task, lengths, dropout=dropout)
     batch = data.evaluation_batch(data.splits.train, range(3))
     torch.manual_seed(7)
     mixed, figures = task.reinforcement(batch, options)
     torch.manual_seed(7)
     drawn, _ = task._self_critical_loss(task.model, batch)
-    taught, _ = task.teacher_forcing(task.encode(batch), batch)
+    few = batch.draw_captions(captions) if captions else batch
+    taught, _ = task.teacher_forcing(task.encode(batch), few)
     assert mixed.item() == pytest.approx((drawn + 0.3 * taught).item(), abs=1e-6)
     assert figures["cross_entropy"].item() == pytest.approx(taught.item())
     assert {"reward", "token_accuracy"} <= figures.keys()
@@ -209,6 +210,7 @@ def test_a_phase_that_never_begins_is_refused(data, make_task, make_trainer):
         ({"start_epoch": -1}, "start_epoch=-1 must be at least 0"),
         ({"lr": 0.0}, "lr=0.0 must be above 0"),
         ({"cross_entropy": -0.1}, "cross_entropy=-0.1 must not be negative"),
+        ({"cross_entropy_captions": 0}, "cross_entropy_captions=0 must be at least 1, or null"),
         ({"patience": 0}, "patience=0 must be at least 1"),
     ],
 )
