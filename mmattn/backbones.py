@@ -174,6 +174,16 @@ class TimmPatches(PatchEmbedding):
         """Embed the image."""
         return self.embed(self.features(images))
 
+    def makes_the_features_of(self, other: nn.Module) -> bool:
+        """Return whether both have one frozen backbone, so that they embed the same features."""
+        if not (isinstance(other, TimmPatches) and self.frozen and other.frozen):
+            return False
+        made_by = [(one.name, list(map(str, one._levels)), one.options) for one in (self, other)]
+        own, its = self.backbone.state_dict(), other.backbone.state_dict()
+        return made_by[0] == made_by[1] and all(
+            torch.equal(value, its[name].to(value)) for name, value in own.items()
+        )
+
     def settings(self) -> dict[str, Any]:
         """Return the constructor's arguments; where weights came from is not kept."""
         return {

@@ -96,8 +96,8 @@ class CaptioningTask(Task):
         return self.model.logits(hidden[batch.valid]), batch.labels[batch.valid]
 
     def check_cached(self) -> None:
-        """Raise ConfigError where it cannot learn from the features of images alone."""
-        self.cross_entropy.check_cached()
+        """Raise UserError where it cannot learn from the frozen features of images alone."""
+        self.cross_entropy.check_cached(self.model)
 
     def on_fit_start(self) -> None:
         """Get ready what it learns from. Raises UserError for what does not fit."""

@@ -120,7 +120,7 @@ def test_what_trains_nothing_in_earnest_writes_no_model(composed, tmp_path, over
 @pytest.mark.parametrize(
     ("train", "said"),
     [
-        ("true", r"somewhere looks at pictures.*set feature_cache=null"),
+        ("true", r"distillation\.teacher=somewhere: somewhere does not exist"),
         ("false", "keeps the features of a frozen backbone"),  # what is not read is not refused
     ],
 )

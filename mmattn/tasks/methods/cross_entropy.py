@@ -72,17 +72,17 @@ class CrossEntropy:
                 "below 1"
             )
 
-    def check_cached(self) -> None:
-        """Raise ConfigError where it cannot learn from the features of images alone."""
+    def check_cached(self, model: Captioner) -> None:
+        """Raise UserError where it cannot learn from the frozen features of images alone."""
         if self.distillation is not None:
-            self.distillation.teacher.refuse_cached()
+            self.distillation.check_cached(model)
 
     def prepare(self, model: Captioner, tokenizer: CaptionTokenizer, data: Any) -> None:
         """Be ready for training. Raises UserError for a model or data that cannot do so."""
         if self.r_drop is not None:
             self.r_drop.check(model)
         if self.distillation is not None:
-            self.distillation.teacher.prepare(tokenizer, data)
+            self.distillation.prepare(model, tokenizer, data)
 
     def __call__(
         self,
@@ -131,7 +131,7 @@ class CrossEntropy:
     ) -> Float[Tensor, "R"]:
         """Return the loss of each token with what else is learned; note that in `figures`."""
         if self.distillation is not None:
-            expected, weight = self.distillation.teacher.logits(batch), self.distillation.weight
+            expected, weight = self.distillation.expected(batch), self.distillation.weight
             each = [self.distillation.losses(logits, expected) for logits in passes]
             apart = torch.stack(each).mean(0)
             figures["distillation"] = apart.detach().mean()
