@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mmattn.backbones import TimmPatches
 from mmattn.batch import ImageTokens
 from mmattn.captioner import Captioner
 from mmattn.decoding.stepper import Stepper
@@ -34,6 +35,7 @@ class Captioners(nn.Module):
         if len(set(sizes)) != 1:
             raise ValueError(f"captioners that write together have one vocabulary, not {sizes}")
         self.members = nn.ModuleList(members)
+        self._backbones = [frozen_backbone(member, members) for member in members]
 
     @property
     def captioners(self) -> list[Captioner]:
@@ -45,12 +47,31 @@ class Captioners(nn.Module):
         images: Float[Tensor, "B C height width"],
         recorders: Sequence[Listener | None] | None = None,
     ) -> tuple[ImageTokens, ...]:
-        """Encode images with every member; each has a recorder of its own, if any."""
+        """Encode images with every member; each has a recorder of its own, if any.
+
+        A frozen backbone that several members have runs once.
+        """
         recorders = recorders or [None] * len(self.members)
-        return tuple(
-            member.encode(images, recorder)
-            for member, recorder in zip(self.captioners, recorders, strict=True)
-        )
+        features: dict[TimmPatches, Tensor] = {}
+        encoded = []
+        for member, backbone, recorder in zip(
+            self.captioners, self._backbones, recorders, strict=True
+        ):
+            if backbone is None:
+                encoded.append(member.encode(images, recorder))
+                continue
+            if backbone not in features:
+                features[backbone] = backbone.features(images)
+            encoded.append(member.encode_features(features[backbone], recorder))
+        return tuple(encoded)
+
+
+def frozen_backbone(member: Captioner, members: Sequence[Captioner]) -> TimmPatches | None:
+    """Return the first frozen backbone among the members that is a member's own, if it has one."""
+    own = member.vision.patches
+    each = (one.vision.patches for one in members)
+    alike = (one for one in each if isinstance(one, TimmPatches) and one.makes_the_features_of(own))
+    return next(alike, None)
 
 
 # What writes, its images, and who hears how: of several captioners each has its own.

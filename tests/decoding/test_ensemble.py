@@ -5,6 +5,9 @@ import math
 import pytest
 import torch
 
+from mmattn.backbones import TimmPatches
+from mmattn.blocks import BlockOptions
+from mmattn.captioner import Captioner
 from mmattn.decoding.beam import BeamSearch
 from mmattn.decoding.decoded import Limits
 from mmattn.decoding.ensemble import Captioners, EnsembleStepper, stepper_of
@@ -12,6 +15,7 @@ from mmattn.decoding.greedy import Greedy
 from mmattn.decoding.rules import MinLength
 from mmattn.decoding.sampling import Sampling
 from mmattn.recorder import Recorder
+from mmattn.vision import VisionTransformer
 
 LONGEST = 6
 METHODS = {
@@ -140,3 +144,29 @@ def test_what_does_not_go_together_is_refused(bundles, images, limits):
         Greedy()(one, models.encode(images), limits)
     with pytest.raises(ValueError, match="have one vocabulary, not"):
         Captioners([])
+
+
+def test_a_frozen_backbone_that_several_have_runs_once(bundles, monkeypatch):
+    """The first and the third have one; to the bit each is encoded as it would be alone."""
+    text = bundles[0].model.text
+    kinds = ((0, True), (1, True), (0, True), (0, False))
+    members = [with_backbone(text, i, *kind) for i, kind in enumerate(kinds)]
+    models, images = Captioners(members).eval(), torch.rand(2, 3, 32, 32)
+    ran, features = [], TimmPatches.features
+    with torch.no_grad():
+        alone = [member.encode(images).tokens for member in models.captioners]
+        monkeypatch.setattr(
+            TimmPatches, "features", lambda own, x: ran.append(own) or features(own, x)
+        )
+        found = models.encode(images)
+    assert all(torch.equal(one.tokens, other) for one, other in zip(found, alone, strict=True))
+    patches = [member.vision.patches for member in members]
+    assert ran == [patches[0], patches[1], patches[3]]
+
+
+def with_backbone(text, seed, backbone, frozen):
+    """A captioner on one of several backbones, and else with weights of its own."""
+    torch.manual_seed(backbone)
+    patches = TimmPatches("mobilenetv2_035", text.context_dim, (32, 32), frozen=frozen)
+    torch.manual_seed(seed)
+    return Captioner(VisionTransformer((32, 32), patches, 1, BlockOptions(heads=2)), text)
