@@ -80,7 +80,8 @@ def attend(
     half = half_on_cpu(q)
     if half is not None:
         with torch.autocast("cpu", enabled=False):
-            q, k, v = q.float(), k.float(), v.float()
+            # Rounded first: a normalised q is in float32 until the kernel gets it.
+            q, k, v = (x.to(half).float() for x in (q, k, v))
             return attend(q, k, v, mask, causal=causal, dropout=dropout).to(half)
     queries, keys, grouped = q.shape[2], k.shape[2], q.shape[1] != k.shape[1]
     if causal and mask is None and queries == keys:
