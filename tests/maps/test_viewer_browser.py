@@ -29,7 +29,6 @@ CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
-RNG = np.random.default_rng(0)
 WORDS = "a small brown dog"
 HOSTILE = "</script><img src=x onerror=window.hurt=1>"
 
@@ -42,9 +41,10 @@ def record(
     size: tuple[int, int] = (50, 80),
     **changes,
 ) -> AttentionRecord:
-    """One token a word, random weights, an image of smooth colours."""
+    """One token a word, random weights, an image of smooth colours; the same in every order."""
+    random = np.random.default_rng(0)
     spans = tuple(match.span() for match in re.finditer(r"\S+", caption))
-    raw = RNG.random((layers, heads, len(spans), grid[0] * grid[1]), dtype=np.float32) ** 4
+    raw = random.random((layers, heads, len(spans), grid[0] * grid[1]), dtype=np.float32) ** 4
     rows, columns = np.indices(size) / np.array(size)[:, None, None]
     image = np.rint(255 * np.stack([rows, columns, 1 - rows], -1)).astype(np.uint8)
     one = AttentionRecord(
@@ -211,7 +211,7 @@ def test_a_hot_patch_of_a_cropped_image_lies_where_the_network_looked(viewer, tm
 @pytest.mark.parametrize("signed", [False, True])
 def test_the_picture_is_that_of_the_library(viewer, tmp_path, mode, signed):
     """Same colours, same place, same interpolation, within the 8 bits of the maps."""
-    maps = RNG.random((1, 5, 8)) - (0.5 if signed else 0)
+    maps = np.random.default_rng(0).random((1, 5, 8)) - (0.5 if signed else 0)
     placement = Placement((50, 80), (5.0, -8.0, 45.0, 70.0))
     method = MethodMaps("some method", maps, signed)
     one = record("dog", placement=placement, methods=(method,))
@@ -392,11 +392,12 @@ def test_opacity_scale_and_interpolation_change_the_picture(viewer, example):
 
 
 def test_kinds_and_comparisons(viewer, tmp_path):
-    soft = RNG.random((1, 2, 40, 40)).astype(np.float32)
+    random = np.random.default_rng(0)
+    soft = random.random((1, 2, 40, 40)).astype(np.float32)
     one = record(
-        text_self=Layers(("text.0.self",), np.tril(RNG.random((1, 4, 4, 4))).astype(np.float32)),
+        text_self=Layers(("text.0.self",), np.tril(random.random((1, 4, 4, 4))).astype(np.float32)),
         vision_self=Layers(("vision.0.self",), soft / soft.sum(-1, keepdims=True)),
-        methods=(MethodMaps("gradient", RNG.standard_normal((4, 5, 8)), True),),
+        methods=(MethodMaps("gradient", random.standard_normal((4, 5, 8)), True),),
     )
     save_viewer(tmp_path / "a.html", [one])
     viewer.open(tmp_path / "a.html")
