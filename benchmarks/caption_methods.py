@@ -21,7 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-SHORT = ("data.loader.captions_per_image=2", "trainer.max_epochs=4")
+SHORT = (
+    "data.loader.captions_per_image=2",
+    "trainer.max_epochs=4",
+    "trainer.check_val_every_n_epoch=2",
+)
 LONGER = ("trainer.max_epochs=6",)
 QUIET = ("logger=none", "print_config=false", "callbacks.attention=null", "callbacks.heads=null")
 SHOWN = {"CIDEr-D": "test/cider", "BLEU-4": "test/bleu_4", "METEOR": "test/meteor"}
