@@ -64,10 +64,11 @@ def add_choice_flags(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("what captions are chosen by among --best-of")
     group.add_argument(
         "--by",
-        choices=["probability", "consensus", "clip"],
+        choices=["probability", "consensus", "clip", "neighbours"],
         default="probability",
-        help="their probability; their consensus, what is most like the others by CIDEr-D; or how "
-        "well they fit the image by CLIPScore",
+        help="their probability; their consensus, what is most like the others by CIDEr-D; how "
+        "well they fit the image by CLIPScore; or what people said of the most similar known "
+        "pictures, by CIDEr-D",
     )
     group.add_argument(
         "--consensus-captions",
@@ -80,6 +81,25 @@ def add_choice_flags(parser: ArgumentParser) -> None:
         "--clip-model",
         metavar="MODEL",
         help="with --by clip: a folder of an open_clip model, or a joint model of mmattn",
+    )
+    of_known = "with --by neighbours:"
+    group.add_argument(
+        "--known-captions",
+        type=Path,
+        metavar="FILE",
+        help=f"{of_known} captions of known pictures, those of the training data, say",
+    )
+    group.add_argument(
+        "--known-images", type=Path, metavar="FOLDER", help=f"{of_known} the pictures"
+    )
+    group.add_argument(
+        "--known-split",
+        metavar="SPLIT",
+        help=f"{of_known} a split of the captions, or a file that lists pictures, one a line, such "
+        "as Flickr_8k.trainImages.txt (all but validation and test, where the captions say which)",
+    )
+    group.add_argument(
+        "--neighbours", type=int, metavar="INT", help=f"{of_known} so many are asked (5)"
     )
 
 
@@ -96,6 +116,10 @@ def settings(arguments: Namespace) -> CaptionSettings:
         by=arguments.by,
         consensus_captions=arguments.consensus_captions,
         clip_model=arguments.clip_model,
+        known_captions=arguments.known_captions,
+        known_images=arguments.known_images,
+        known_split=arguments.known_split,
+        neighbours=arguments.neighbours,
     )
 
 

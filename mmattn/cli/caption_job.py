@@ -6,14 +6,19 @@ from typing import Any
 
 import torch
 
+from mmattn.cli.index_place import default_index
 from mmattn.cli.inputs import Input, named_images, numbered
 from mmattn.cli.job_settings import CaptionSettings
 from mmattn.cli.jsonl import CAPTIONS
 from mmattn.cli.jsonl_job import Work
+from mmattn.cli.plain_command import check_folder
 from mmattn.pipeline.attention import AttentionChoice
 from mmattn.pipeline.caption import Caption
+from mmattn.pipeline.index_file import fingerprint
 from mmattn.pipeline.load import load_captioner
+from mmattn.pipeline.neighbours import NeighbourRanker
 from mmattn.pipeline.pictures import Unreadable
+from mmattn.pipeline.pipeline import Pipeline, check_choice
 from mmattn.pipeline.writer import Writer
 
 
@@ -37,8 +42,22 @@ class CaptionWork(Work):
         pipeline = load_captioner(job.source, "mmattn caption", **settings)
         attention = False if job.attention is None else AttentionChoice(job.layers)
         choice = {"consensus_captions": job.consensus_captions, "clip_model": job.clip_model}
-        self.writer = pipeline.writer(attention, by=job.by, **choice, **job.decoding)
+        check_choice(job.by, pipeline.options.changed(dict(job.decoding)))  # before minutes
+        by = self.neighbours(pipeline) if job.by == "neighbours" else job.by
+        self.writer = pipeline.writer(attention, by=by, **choice, **job.decoding)
         return self.writer
+
+    def neighbours(self, pipeline: Pipeline) -> NeighbourRanker:
+        """Return what ranks captions by those of known pictures, which an index remembers."""
+        job = self.job
+        assert job.known_captions is not None
+        assert job.known_images is not None
+        index = default_index([str(job.known_images)], [], fingerprint(pipeline.bundle))
+        index = index.with_suffix(".features.index")
+        check_folder(index.parent, "XDG_CACHE_HOME")
+        few = {"threads": job.threads, "max_pixels": job.max_pixels, "split": job.known_split}
+        few |= {} if job.neighbours is None else {"top": job.neighbours}
+        return pipeline.neighbours(job.known_captions, job.known_images, index=index, **few)
 
     def inputs(self, names: list[str]) -> Sequence[Input]:
         """Return the images with their places."""

@@ -101,6 +101,10 @@ class CaptionSettings(JobSettings):
         consensus_captions: a file of captions that tells common words from rare ones; None for
             none.
         clip_model: what compares images with captions; None for none.
+        known_captions, known_images: a file of captions and the folder of its pictures, of which
+            those are asked that are most similar to an image; None for none.
+        known_split: of the captions, or a file that lists pictures; None for all.
+        neighbours: so many are asked; None for as many as usual.
 
     Raises:
         ConfigError: as `JobSettings`.
@@ -112,12 +116,20 @@ class CaptionSettings(JobSettings):
     by: str = "probability"
     consensus_captions: Path | None = None
     clip_model: str | None = None
+    known_captions: Path | None = None
+    known_images: Path | None = None
+    known_split: str | None = None
+    neighbours: int | None = None
 
     def __post_init__(self):
         super().__post_init__()
         for name, value, way in (
             ("--consensus-captions", self.consensus_captions, "consensus"),
             ("--clip-model", self.clip_model, "clip"),
+            ("--known-captions", self.known_captions, "neighbours"),
+            ("--known-images", self.known_images, "neighbours"),
+            ("--known-split", self.known_split, "neighbours"),
+            ("--neighbours", self.neighbours, "neighbours"),
         ):
             if value is not None and self.by != way:
                 raise ConfigError(f"{name} is of --by {way}: give that, too, or leave it out")
@@ -125,6 +137,11 @@ class CaptionSettings(JobSettings):
             raise ConfigError(
                 "--by clip compares images with captions: give --clip-model, a folder of "
                 "open_clip's or a joint model"
+            )
+        if self.by == "neighbours" and None in (self.known_captions, self.known_images):
+            raise ConfigError(
+                "--by neighbours asks what people said of similar pictures: give --known-captions, "
+                "a file of captions, and --known-images, the folder of their pictures"
             )
         if self.attention is None and self.layers:
             raise ConfigError("--layers: pages are of --attention FOLDER: give it, too")

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mmattn.backbones import TimmPatches
 from mmattn.captioner import Captioner
 from mmattn.data.backend import backend_errors
 from mmattn.data.preprocessing import Preprocessing
@@ -75,6 +76,31 @@ class ImageEmbedder:
         joint = isinstance(model, JointModel)
         found = model.image_embeddings(seen) if joint else pool(seen, "mean")
         check_finite(model, found)
+        return found.float().cpu()
+
+
+class FeatureEmbedder(ImageEmbedder):
+    """Makes a vector of what a picture's patches are made of, before the model's own layers.
+
+    The mean over places of a backbone's features, which tell more pictures apart than what a
+    captioner makes of them; of a model without a backbone the mean of the patches' tokens.
+    """
+
+    @property
+    def width(self) -> int:
+        """How many numbers E a vector has."""
+        patches = self.model.vision.patches
+        return patches.project.in_channels if isinstance(patches, TimmPatches) else super().width
+
+    @torch.no_grad()
+    def vectors(self, images: Sequence[Float[Tensor, "3 height width"]]) -> Float[Tensor, "B E"]:
+        """Return the vectors of images as the model takes them; see `ImageEmbedder.vectors`."""
+        patches = self.model.vision.patches
+        if not isinstance(patches, TimmPatches):
+            return super().vectors(images)
+        pixels = torch.stack(list(images)).to(next(self.model.parameters()))
+        found = patches.features(pixels).mean((-2, -1))
+        check_finite(self.model, found)
         return found.float().cpu()
 
 

@@ -23,6 +23,7 @@ from mmattn.pipeline.clip_model import ClipModel
 from mmattn.pipeline.collected import check_sizes, collected, counted
 from mmattn.pipeline.embedder import ImageEmbedder
 from mmattn.pipeline.loaded import Loaded
+from mmattn.pipeline.neighbours import KnownPictures, NeighbourRanker
 from mmattn.pipeline.pictures import Unreadable, pictures
 from mmattn.pipeline.preparation import Preparation
 from mmattn.pipeline.progress import shown
@@ -81,8 +82,8 @@ class Pipeline(Loaded[Bundle]):
             threads: how many read pictures while the model is busy.
             options: see `DecodingOptions`: beams=4, sample=True, top_p=0.9, max_length=30 …; what
                 is not given is as the model's folder says. And what several captions of a picture
-                are chosen by: by="consensus" or "clip", with consensus_captions and clip_model
-                (see `writer`).
+                are chosen by: by="consensus", "clip" or what `neighbours` returns, with
+                consensus_captions and clip_model (see `writer`).
 
         Returns:
             A caption for each picture, in their order; further ones are its `others`.
@@ -121,6 +122,35 @@ class Pipeline(Loaded[Bundle]):
     def embedder(self) -> ImageEmbedder:
         """Return what makes vectors of pictures."""
         return ImageEmbedder(self.model, self.bundle.preprocessing)
+
+    def neighbours(
+        self,
+        captions: str | Path,
+        images: str | Path,
+        *,
+        max_pixels: int = MAX_PIXELS,
+        index: str | Path | None = None,
+        **settings: Any,
+    ) -> NeighbourRanker:
+        """Return what chooses captions by what people said of the most similar known pictures.
+
+        For `by` of `caption`: `pipeline.caption(images, beams=10, by=pipeline.neighbours(…))`.
+
+        Args:
+            captions: a file of captions, of the training data, say.
+            images: the folder of its pictures.
+            max_pixels: of an image file.
+            index: a file that keeps what was seen of the pictures; made if it does not exist.
+            settings: split, top and more; see `KnownPictures`, also for what is raised.
+        """
+        known = KnownPictures(
+            captions=Path(captions),
+            images=Path(images),
+            max_pixels=max_pixels,
+            index=None if index is None else Path(index),
+            **settings,
+        )
+        return known.ranker(self.bundle)
 
     def stream(self, images: Any, **settings: Any) -> Iterator[Caption]:
         """Yield the caption of each picture when it is there; arguments as of `results`.
@@ -166,7 +196,8 @@ class Pipeline(Loaded[Bundle]):
             attention: as there; it is that of the captions that are chosen.
             by: what they are chosen by among `best_of`: their "probability"; the "consensus", the
                 one that is most like the others by CIDEr-D (minimum Bayes risk); how well they fit
-                the picture by "clip" (CLIPScore); or a ranker of your own.
+                the picture by "clip" (CLIPScore); what people said of similar pictures, by what
+                `neighbours` returns; or a ranker of your own.
             consensus_captions: a file of captions, of the training data say, that tells common
                 n-grams from rare ones for "consensus"; all weigh the same if None.
             clip_model: what "clip" compares pictures and captions with (see `load_clip`).

@@ -127,7 +127,9 @@ def check_way(
 ) -> None:
     """Raise ConfigError for another way to rank, and for what is of another way, or missing."""
     if isinstance(by, str) and by not in WAYS:
-        raise ConfigError(f"by={by!r}: choose {', '.join(WAYS)}")
+        raise ConfigError(
+            f"by={by!r}: choose {', '.join(WAYS)}, or give what Pipeline.neighbours returns"
+        )
     if consensus_captions is not None and by != "consensus":
         raise ConfigError(f"consensus_captions with by={by!r}: it is of by='consensus'")
     if clip_model is not None and by != "clip":

@@ -38,6 +38,22 @@ def test_what_fits_the_image_is_written_with_its_maps(caption, model, joint, pho
     assert len(list((photos.parent / "maps").rglob("*.html"))) == 8
 
 
+def test_what_people_said_of_similar_pictures_is_asked(caption, model, photos, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(photos.parent / "cache"))
+    names = sorted(path.name for path in photos.iterdir())
+    known = photos.parent / "known.txt"
+    known.write_text("".join(f"{name}#0\ta dog of picture {i}\n" for i, name in enumerate(names)))
+    listed = photos.parent / "train.txt"
+    listed.write_text("\n".join(names[:3]))
+    ask = ("--by", "neighbours", "--known-captions", known, "--known-images", photos)
+    code, out, _ = caption(*TYPED, *ask, "--known-split", listed, "--neighbours", 2)
+    assert code == 0
+    loaded = mmattn.load(model)
+    by = loaded.neighbours(known, photos, split=str(listed), top=2)
+    assert said(out) == [one.text for one in loaded.caption("photos", by=by, **OPTIONS)]
+    assert len(list((photos.parent / "cache").rglob("*.features.index"))) == 1
+
+
 @pytest.mark.parametrize(
     ("typed", "wrong"),
     [
@@ -49,6 +65,17 @@ def test_what_fits_the_image_is_written_with_its_maps(caption, model, joint, pho
         (
             ("--by", "consensus", "--consensus-captions", "nowhere.json", *TYPED),
             "nowhere.json",
+        ),
+        (("--by", "neighbours", *TYPED), "give --known-captions, a file of captions, and"),
+        (("--known-split", "train", *TYPED), "--known-split is of --by neighbours"),
+        (("--neighbours", 3, *TYPED), "--neighbours is of --by neighbours"),
+        (
+            ("--by", "neighbours", "--known-captions", "x", "--known-images", ".", *TYPED),
+            "x is not a file",
+        ),
+        (
+            ("--by", "neighbours", "--known-captions", "x", "--known-images", "."),
+            "by='neighbours' chooses among several captions",
         ),
         (("--by", "chance"), "invalid choice: 'chance'"),
     ],

@@ -1,11 +1,11 @@
 """Which file of a folder is the photo of an image."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmattn.data.caption_files.entry import Entry
 from mmattn.data.caption_files.matching import Pair, listed, shown
-from mmattn.data.images import inside
+from mmattn.data.caption_files.photos import photo_named
 from mmattn.errors import DataError
 
 
@@ -22,7 +22,7 @@ def photos_of(pairs: Sequence[Pair], folder: Path) -> list[Path]:
             f"images that are numbers in both files, so that their photos are unknown: "
             f"{listed(unnamed)}: give references that name files, such as COCO's captions JSON"
         )
-    found = [photo_of(pair, folder) for pair in pairs]
+    found = [photo_named(names_of(pair), folder) for pair in pairs]
     lost = [pair.prediction for pair, path in zip(pairs, found, strict=True) if path is None]
     if lost:
         raise DataError(
@@ -40,27 +40,6 @@ def photos_of(pairs: Sequence[Pair], folder: Path) -> list[Path]:
     return list(owners)
 
 
-def photo_of(pair: Pair, folder: Path) -> Path | None:
-    """Return a photo, by its path below the folder or by the end of its path; None without one."""
-    candidates = dict.fromkeys(tail for name in names_of(pair) for tail in tails(name))
-    return next(filter(None, (existing(folder, name) for name in candidates)), None)
-
-
 def names_of(pair: Pair) -> list[str]:
     """Return what the photo is called: in the references, then in the predictions."""
     return [entry.name for entry in pair if entry.name]
-
-
-def tails(name: str) -> Iterator[str]:
-    """Yield a path, then what is left of it without its first folder, its first two …"""
-    parts = name.split("/")
-    yield from ("/".join(parts[i:]) for i in range(len(parts)))
-
-
-def existing(folder: Path, name: str) -> Path | None:
-    """Return a file of a folder, None where there is none or its path leaves the folder."""
-    try:
-        path = inside(folder, name)
-        return path if path.is_file() else None
-    except (DataError, OSError):  # such as a name that is too long for any file
-        return None

@@ -13,10 +13,11 @@ from PIL import Image
 
 from mmattn.data.caption_files.entry import Key
 from mmattn.data.caption_files.matching import Pair
+from mmattn.data.caption_files.photos import existing, photo_named
 from mmattn.data.images import read_image
 from mmattn.errors import DataError
 from mmattn.maps.archive import bounded, load_attention
-from mmattn.reports.scores.photos import existing, names_of, photo_of
+from mmattn.reports.scores.photos import names_of
 
 PHOTO_SIDE, STRIP_SIDE = 192, 960  # pixels of the longer side
 MOST_BYTES = 48_000_000  # of all pictures in a page: what does not fit is linked, or left out
@@ -66,7 +67,7 @@ class Pictures:
         if not named:
             self._lose("photos without a name in either file", str(pair.reference.key))
             return None
-        path = photo_of(pair, folder)
+        path = photo_named(named, folder)
         if path is None:
             self._lose(f"photos that are not in {folder.name}", named[0])
             return None
