@@ -108,7 +108,7 @@ class BeamSearch:
         end_id = limits.end_id
         if ranking is not None:
             found = self.best(finished, "best_of", self.candidates or self.beams)
-            scores = ranking(stacked(found, end_id, device)[0].tokens).tolist()
+            scores = ranking(stacked(found, end_id, device)[0]).tolist()
             finished = [
                 [replace(h, score=score) for h, score in zip(*of_image, strict=True)]
                 for of_image in zip(found, scores, strict=True)

@@ -7,10 +7,6 @@ from typing import NamedTuple
 from jaxtyping import Float, Int
 from torch import Tensor
 
-# The tokens [B, N, T] of all that was written of each image, ended as in `Decoded` -> what these
-# captions are ranked by [B, N], the best highest.
-Ranking = Callable[[Int[Tensor, "B N T"]], Float[Tensor, "B N"]]
-
 
 @dataclass(frozen=True)
 class Limits:
@@ -41,3 +37,8 @@ class Decoded(NamedTuple):
     tokens: Int[Tensor, "B N T"]
     log_probs: Float[Tensor, "B N T"]
     scores: Float[Tensor, "B N"]
+
+
+# All that was written of each image, with the method's own scores -> what these captions are ranked
+# by instead [B, N], the best highest.
+Ranking = Callable[[Decoded], Float[Tensor, "B N"]]

@@ -62,7 +62,7 @@ def write_rows(
             newest, going, past = newest[places], going[places], past[places]
     written = _written(steps, images, stepper.rows, end_id)
     if ranking is not None:
-        written = written._replace(scores=ranking(written.tokens))
+        written = written._replace(scores=ranking(written))
     return _ranked(written, best, stepper)
 
 

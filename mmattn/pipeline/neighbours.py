@@ -53,8 +53,10 @@ class NeighbourRanker:
     """Ranks captions by their mean CIDEr-D with what people said of the most similar pictures.
 
     The consensus of nearest neighbours (Devlin et al. 2015, "Exploring nearest neighbor approaches
-    for image captioning"), by which captions of a model are chosen here. A known picture that is
-    the very one that is captioned has no say. `Pipeline.neighbours` makes one.
+    for image captioning"), by which captions of a model are chosen here: to what they say is added
+    what the model itself says, the score by which it ranks them (a log-probability a token). A
+    known picture that is the very one that is captioned has no say. `Pipeline.neighbours` makes
+    one.
 
     Args:
         embedder: what compares pictures.
@@ -72,7 +74,7 @@ class NeighbourRanker:
         embedder: FeatureEmbedder,
         vectors: Float[Tensor, "N E"],
         captions: Sequence[Sequence[str]],
-        top: int = 5,
+        top: int = 10,
     ):
         check_top(top)
         self.embedder, self.top = embedder, top
@@ -86,14 +88,14 @@ class NeighbourRanker:
         return f"NeighbourRanker({self.top} of {len(self.words):,} known pictures)"
 
     def __call__(
-        self, texts: Sequence[Sequence[str]], seen: Sequence[Tensor]
+        self, texts: Sequence[Sequence[str]], seen: Sequence[Tensor], own: Float[Tensor, "B N"]
     ) -> Float[Tensor, "B N"]:
-        """Return the scores, 0 to 10; 0 for all captions of an image that has no neighbour."""
+        """Return the scores: `own`, and the mean CIDEr-D (0 to 10) of who has neighbours."""
         rows = [
             self.scores([tokenize(text) for text in own], places)
             for own, places in zip(texts, self.neighbours(seen), strict=True)
         ]
-        return torch.from_numpy(np.stack(rows).astype(np.float32))
+        return own + torch.from_numpy(np.stack(rows).astype(np.float32))
 
     def neighbours(self, seen: Sequence[Float[Tensor, "3 height width"]]) -> list[list[int]]:
         """Return the places of the known pictures that are most similar to each, best first."""
@@ -132,7 +134,7 @@ class KnownPictures:
     captions: Path
     images: Path
     split: str | None = None
-    top: int = 5
+    top: int = 10
     index: Path | None = None
     batch_size: int = 8
     threads: int = 2

@@ -33,13 +33,14 @@ class Ranker(Protocol):
         ...
 
     def __call__(
-        self, texts: Sequence[Sequence[str]], seen: Sequence[Tensor]
+        self, texts: Sequence[Sequence[str]], seen: Sequence[Tensor], own: Float[Tensor, "B N"]
     ) -> Float[Tensor, "B N"]:
         """Return the scores of N captions of each of B images, the best highest.
 
         Args:
             texts: the captions of each image.
             seen: what `transform` made of each image; nothing without one.
+            own: the scores by which the method that wrote them ranks them (`Caption.score`).
         """
         ...
 
@@ -57,7 +58,7 @@ class ConsensusRanker:
     transform: None = None
 
     def __call__(
-        self, texts: Sequence[Sequence[str]], seen: Sequence[Tensor]
+        self, texts: Sequence[Sequence[str]], seen: Sequence[Tensor], own: Float[Tensor, "B N"]
     ) -> Float[Tensor, "B N"]:
         """Return the mean CIDEr-D of each caption with the image's others; see `agreement`."""
         words = [[tokenize(text) for text in image] for image in texts]
@@ -78,7 +79,7 @@ class ClipRanker:
     transform: Transform
 
     def __call__(
-        self, texts: Sequence[Sequence[str]], seen: Sequence[Tensor]
+        self, texts: Sequence[Sequence[str]], seen: Sequence[Tensor], own: Float[Tensor, "B N"]
     ) -> Float[Tensor, "B N"]:
         """Return 2.5 times the cosines: CLIPScore, but not cut off at 0, which would hide ranks."""
         images = self.model.image_vectors(torch.stack(list(seen)))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from mmattn.batch import ImageTokens
@@ -106,18 +106,19 @@ class Writer:
         if isinstance(self.method, Sampling):  # what is drawn depends on a picture's place
             told["places"] = [one.place for one in batch]
         if self.ranker is not None:
-            told["ranking"] = lambda tokens: self.ranks(tokens, batch)
+            told["ranking"] = lambda decoded: self.ranks(decoded, batch)
         return self.method(self.model, image, self.limits, self.rules, **told)
 
-    def ranks(self, tokens: Int[Tensor, "B N T"], batch: Sequence[Ready]) -> Float[Tensor, "B N"]:
+    def ranks(self, decoded: Decoded, batch: Sequence[Ready]) -> Float[Tensor, "B N"]:
         """Return what the ranker says of N captions of each picture of a batch."""
         assert self.ranker is not None
         texts = [
             [self.tokenizer.decode(said_ids(row, self.tokenizer)) for row in rows]
-            for rows in tokens.tolist()
+            for rows in decoded.tokens.tolist()
         ]
         seen = [one.prepared.seen for one in batch if one.prepared.seen is not None]
-        return self.ranker(texts, seen).to(tokens.device)
+        own = decoded.scores.cpu()
+        return self.ranker(texts, seen, own).to(decoded.tokens.device)
 
     def caption(
         self, b: int, picture: Ready, decoded: Decoded, recorded: Recorded | None

@@ -30,8 +30,9 @@ def written(make_captioner):
     return write
 
 
-def odd(tokens):
+def odd(decoded):
     """A score that has nothing to do with probability."""
+    tokens = decoded.tokens
     return ((tokens * torch.arange(1, tokens.shape[-1] + 1)) % 7).sum(-1).float()
 
 
@@ -55,15 +56,16 @@ ALL = {
 def test_the_best_of_all_that_is_written_are_returned(written, kind):
     every, some = ALL[kind]
     asked = []
-    found = written(some, ranking=lambda tokens: asked.append(tokens) or odd(tokens))
+    found = written(some, ranking=lambda decoded: asked.append(decoded) or odd(decoded))
     whole = written(every)
-    assert torch.equal(asked[0], whole.tokens)
-    order = odd(whole.tokens).sort(descending=True, stable=True).indices[:, :2]
+    assert torch.equal(asked[0].tokens, whole.tokens)
+    torch.testing.assert_close(asked[0].scores, whole.scores)
+    order = odd(whole).sort(descending=True, stable=True).indices[:, :2]
     length = found.tokens.shape[-1]
     for b, places in enumerate(order.tolist()):
         assert torch.equal(found.tokens[b], whole.tokens[b, places, :length])
         torch.testing.assert_close(found.log_probs[b], whole.log_probs[b, places, :length])
-        assert found.scores[b].tolist() == odd(whole.tokens)[b, places].tolist()
+        assert found.scores[b].tolist() == odd(whole)[b, places].tolist()
 
 
 @pytest.mark.parametrize("kind", ["samples", "beams", "groups"])

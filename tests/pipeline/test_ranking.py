@@ -188,7 +188,7 @@ def test_any_ranker_may_choose(pipeline, photos, every):
     class Longest:
         transform = None
 
-        def __call__(self, texts, seen):
+        def __call__(self, texts, seen, own):
             return torch.tensor([[float(len(text)) for text in image] for image in texts])
 
     found = Pipeline(pipeline.bundle).caption(photos[:5], best_of=6, by=Longest(), **DRAWN)
