@@ -6,8 +6,9 @@
 SWEEP is the folder of a sweep over seeds of `experiment=flickr8k_frozen`, with a run directory for
 each; --before names the checkpoint of its last epoch of cross-entropy. Where a line is of single
 models, its figures are the mean ± standard deviation over the seeds; "together" is the mean of the
-models' probabilities. Everything goes through `mmattn import`, `average`, `caption` and `score`,
-one command at a time; what FOLDER has already is not done again.
+models' probabilities. Neighbours are photos of training, and their seconds include looking at all
+6,000 of them. Everything goes through `mmattn import`, `average`, `caption` and `score`, one
+command at a time; what FOLDER has already is not done again.
 """
 
 import argparse
@@ -20,10 +21,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 SHOWN = {"CIDEr-D": "CIDEr", "BLEU-4": "BLEU_4", "METEOR": "METEOR"}
 BEAMS = ("--beams", "3")
 DRAWN = ("--sample", "--best-of", "20", "--by", "consensus", "--consensus-captions", "CAPTIONS")
+NEIGHBOURS = ("--beams", "20", "--best-of", "20", "--length-penalty", "1.5", "--by", "neighbours")
+NEIGHBOURS += ("--known-captions", "CAPTIONS", "--known-images", "IMAGES")
 
 
 @dataclass(frozen=True)
@@ -48,11 +52,10 @@ LINES = {
     "three beams": Line(("after",), BEAMS),
     "twenty drawn, the best by consensus": Line(("after",), DRAWN),
     "mean of the weights before and after, greedy": Line(("mean",)),
+    "twenty beams, chosen by neighbours": Line(("after",), NEIGHBOURS),
     "all seeds together, three beams": Line(("after",), BEAMS, True),
     "and as before rewards, three beams": Line(("after", "before"), BEAMS, True),
-    "the same, length penalty 1.5": Line(
-        ("after", "before"), (*BEAMS, "--length-penalty", "1.5"), True
-    ),
+    "the same, twenty beams, chosen by neighbours": Line(("after", "before"), NEIGHBOURS, True),
 }
 
 
@@ -131,7 +134,8 @@ def captioned(
     if not scores.exists():
         predictions, known = out / f"{stem}.jsonl", out / "training_captions.txt"
         known.write_text(photos.captions_of_training())
-        flags = [str(known) if flag == "CAPTIONS" else flag for flag in flags]
+        places = {"CAPTIONS": str(known), "IMAGES": str(photos.root / "images")}
+        flags = [places.get(flag, flag) for flag in flags]
         named = [word for one in writers for word in ("--model", str(one))]
         start = time.perf_counter()
         written = ("--out", str(predictions), "--batch-size", "50")
@@ -146,9 +150,10 @@ def captioned(
 
 def mmattn(*arguments: str, stdin: str | None = None) -> str:
     """Run a command of mmattn and return what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "mmattn", *arguments], input=stdin, capture_output=True, text=True
-    )
+    command = [sys.executable, "-m", "mmattn", *arguments]
+    with TemporaryDirectory() as cache:  # nothing that was computed before
+        environment = os.environ | {"XDG_CACHE_HOME": cache}
+        done = subprocess.run(command, env=environment, input=stdin, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"mmattn {' '.join(arguments)}: {done.stderr}")
     return done.stdout

@@ -50,7 +50,7 @@ class Line:
 LINES = {
     PLAIN: Line(),
     "label smoothing 0.1": Line(("label_smoothing",)),
-    "averaged weights": Line(("ema",)),
+    "averaged weights": Line(("ema",), ("callbacks.ema.decay=0.99",)),
     "word dropout 0.1": Line(("word_dropout",)),
     "R-Drop": Line(("r_drop",)),
     "scheduled sampling": Line(("scheduled_sampling",)),
