@@ -99,7 +99,7 @@ def add_choice_flags(parser: ArgumentParser) -> None:
         "as Flickr_8k.trainImages.txt (all but validation and test, where the captions say which)",
     )
     group.add_argument(
-        "--neighbours", type=int, metavar="INT", help=f"{of_known} so many are asked (10)"
+        "--neighbours", type=int, metavar="INT", help=f"{of_known} so many are asked (20)"
     )
 
 

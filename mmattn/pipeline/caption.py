@@ -35,7 +35,7 @@ class Caption:
         score: what captions of one picture are ranked by: the sum of `log_probs` over
             length^length_penalty for beams, their mean otherwise; with by="consensus" the mean
             CIDEr-D with the other candidates, with by="clip" 2.5 times the cosine, with neighbours
-            the mean CIDEr-D with their captions added to it.
+            the CIDEr-D with their captions added to it.
         attention: the weights by which the caption was written, None where they were not asked for.
         others: further captions of the same picture, best first, where several were asked for.
     """

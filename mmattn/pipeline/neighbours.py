@@ -30,6 +30,7 @@ from mmattn.pipeline.pictures import pictures
 from mmattn.pipeline.ranking import Transform
 
 SAME = 1 - 1e-4  # a known picture that is so similar is the very same: it would judge itself
+TEMPERATURE = 0.1  # of the softmax of cosines by which neighbours count
 
 
 class FeatureSpace:
@@ -50,13 +51,13 @@ class FeatureSpace:
 
 
 class NeighbourRanker:
-    """Ranks captions by their mean CIDEr-D with what people said of the most similar pictures.
+    """Ranks captions by their CIDEr-D with what people said of the most similar pictures.
 
     The consensus of nearest neighbours (Devlin et al. 2015, "Exploring nearest neighbor approaches
     for image captioning"), by which captions of a model are chosen here: to what they say is added
-    what the model itself says, the score by which it ranks them (a log-probability a token). A
-    known picture that is the very one that is captioned has no say. `Pipeline.neighbours` makes
-    one.
+    what the model itself says, the score by which it ranks them (a log-probability a token). The
+    more similar a picture, the more it counts. A known picture that is the very one that is
+    captioned has no say. `Pipeline.neighbours` makes one.
 
     Args:
         embedder: what compares pictures.
@@ -74,7 +75,7 @@ class NeighbourRanker:
         embedder: FeatureEmbedder,
         vectors: Float[Tensor, "N E"],
         captions: Sequence[Sequence[str]],
-        top: int = 10,
+        top: int = 20,
     ):
         check_top(top)
         self.embedder, self.top = embedder, top
@@ -90,25 +91,34 @@ class NeighbourRanker:
     def __call__(
         self, texts: Sequence[Sequence[str]], seen: Sequence[Tensor], own: Float[Tensor, "B N"]
     ) -> Float[Tensor, "B N"]:
-        """Return the scores: `own`, and the mean CIDEr-D (0 to 10) of who has neighbours."""
+        """Return the scores: `own`, and the CIDEr-D (0 to 10) with what neighbours say."""
         rows = [
-            self.scores([tokenize(text) for text in own], places)
-            for own, places in zip(texts, self.neighbours(seen), strict=True)
+            self.scores([tokenize(text) for text in captions], *found)
+            for captions, found in zip(texts, self.neighbours(seen), strict=True)
         ]
         return own + torch.from_numpy(np.stack(rows).astype(np.float32))
 
-    def neighbours(self, seen: Sequence[Float[Tensor, "3 height width"]]) -> list[list[int]]:
-        """Return the places of the known pictures that are most similar to each, best first."""
+    def neighbours(
+        self, seen: Sequence[Float[Tensor, "3 height width"]]
+    ) -> list[tuple[list[int], np.ndarray]]:
+        """Return which known pictures are most similar to each, best first, and how they count."""
         vectors = self.space(self.embedder.vectors(seen))
         found = zip(*nearest(vectors, self.vectors, self.top + 1), strict=True)
-        return [places[similarities < SAME].tolist()[: self.top] for similarities, places in found]
+        others = [(places[near < SAME], near[near < SAME]) for near, places in found]
+        return [
+            (places[: self.top].tolist(), (near[: self.top] / TEMPERATURE).softmax(0).numpy())
+            for places, near in others
+        ]
 
-    def scores(self, captions: Sequence[Tokens], places: Sequence[int]) -> np.ndarray:
-        """Return the mean CIDEr-D of captions with all that was said of some known pictures."""
-        said = [words for place in places for words in self.words[place]]
-        if not said:
+    def scores(
+        self, captions: Sequence[Tokens], places: Sequence[int], weights: np.ndarray
+    ) -> np.ndarray:
+        """Return the mean over known pictures of the CIDEr-D of captions with what was said."""
+        if not places:
             return np.zeros(len(captions))
-        return CiderScorer([said], self.frequencies)(np.zeros(len(captions), np.int64), captions)
+        scorer = CiderScorer([self.words[place] for place in places], self.frequencies)
+        each = scorer(np.repeat(np.arange(len(places)), len(captions)), [*captions] * len(places))
+        return weights @ each.reshape(len(places), len(captions))
 
 
 def check_top(top: int) -> None:
@@ -134,7 +144,7 @@ class KnownPictures:
     captions: Path
     images: Path
     split: str | None = None
-    top: int = 10
+    top: int = 20
     index: Path | None = None
     batch_size: int = 8
     threads: int = 2

@@ -73,18 +73,16 @@ def test_captions_are_ranked_as_a_loop_over_all_pairs_does(pipeline, photos, kno
     frequencies = DocumentFrequencies.of([[tokenize(t) for t in texts_of(o)] for o in spoken])
     for i, (caption, before) in enumerate(zip(found, every, strict=True), 5):
         similarity = compared(vectors[:5]) @ compared(vectors[i])
-        said = [t for j in np.argsort(-similarity)[:top] for t in texts_of(spoken[j])]
+        nearest = np.argsort(-similarity)[:top]
+        weights = np.exp(10 * similarity[nearest]) / np.exp(10 * similarity[nearest]).sum()
         own = {one.text: one.score for one in (before, *before.others)}
-        wanted = {
-            text: own[text]
-            + np.mean(
-                [
-                    CiderScorer([[tokenize(one)]], frequencies)([0], [tokenize(text)])[0]
-                    for one in said
-                ]
-            )
-            for text in own
-        }
+        wanted = dict(own)
+        for text in own:
+            for j, weight in zip(nearest, weights, strict=True):
+                for said in texts_of(spoken[j]):
+                    scorer = CiderScorer([[tokenize(said)]], frequencies)
+                    agreed = scorer([0], [tokenize(text)])[0]
+                    wanted[text] += weight * agreed / len(texts_of(spoken[j]))
         assert sorted(texts_of(caption)) == sorted(texts_of(before))
         scores = [one.score for one in (caption, *caption.others)]
         assert scores == pytest.approx([wanted[t] for t in texts_of(caption)], abs=1e-5)
@@ -96,7 +94,7 @@ def test_a_known_picture_does_not_judge_itself(pipeline, photos, known):
     folder, file = known
     ranker = pipeline.neighbours(file, folder, top=2)
     seen = [ranker.transform(torch.from_numpy(photo).permute(2, 0, 1)) for photo in photos[:6]]
-    places = ranker.neighbours(seen)
+    places = [of for of, _ in ranker.neighbours(seen)]
     assert [len(of) for of in places] == [2] * 6
     assert all(i not in of for i, of in enumerate(places))
     alone = pipeline.neighbours(write(file, [0]), folder)
