@@ -43,7 +43,8 @@ class FeatureSpace:
     def __init__(self, vectors: Float[Tensor, "N E"]):
         self.mean = vectors.mean(0)
         deviation = vectors.std(0, correction=0)
-        self.scale = torch.where(deviation > 0, 1 / deviation, 0.0)
+        least = 1e-6 * vectors.abs().amax(0)  # what rounding leaves of numbers that are the same
+        self.scale = torch.where(deviation > least, 1 / deviation, 0.0)
 
     def __call__(self, vectors: Float[Tensor, "M E"]) -> Float[Tensor, "M E"]:
         """Return vectors as they are compared."""
