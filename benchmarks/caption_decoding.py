@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from caption_methods import spread
+
 SHOWN = {"CIDEr-D": "CIDEr", "BLEU-4": "BLEU_4", "METEOR": "METEOR"}
 BEAMS = ("--beams", "3")
 DRAWN = ("--sample", "--best-of", "20", "--by", "consensus", "--consensus-captions", "CAPTIONS")
@@ -157,13 +159,6 @@ def mmattn(*arguments: str, stdin: str | None = None) -> str:
     if done.returncode:
         raise SystemExit(f"mmattn {' '.join(arguments)}: {done.stderr}")
     return done.stdout
-
-
-def spread(values: Sequence[float]) -> str:
-    """Return mean ± standard deviation, or the one value."""
-    if len(values) == 1:
-        return f"{values[0]:.3f}"
-    return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
 
 
 if __name__ == "__main__":

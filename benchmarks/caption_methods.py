@@ -131,9 +131,9 @@ def results(args: argparse.Namespace, name: str) -> list[dict[str, float]]:
 
 
 def spread(values: list[float], sign: str = "") -> str:
-    """Return mean ± standard deviation."""
-    deviation = statistics.stdev(values) if len(values) > 1 else float("nan")
-    return f"{statistics.mean(values):{sign}.3f} ± {deviation:.3f}"
+    """Return mean ± standard deviation, or the one value."""
+    mean = f"{statistics.mean(values):{sign}.3f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.3f}"
 
 
 if __name__ == "__main__":

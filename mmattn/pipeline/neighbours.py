@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from mmattn.bundle import Bundle
 from mmattn.data.caption_files.entry import Entry
 from mmattn.data.caption_files.matching import listed
-from mmattn.data.caption_files.photos import photo_named
+from mmattn.data.caption_files.photos import check_owners, photo_named
 from mmattn.data.caption_files.references import read_references
-from mmattn.data.caption_files.selection import selected
+from mmattn.data.caption_files.selection import of_training, selected
 from mmattn.errors import ConfigError, DataError
 from mmattn.metrics.cider_scorer import CiderScorer
 from mmattn.metrics.document_frequencies import DocumentFrequencies
@@ -172,17 +172,15 @@ class KnownPictures:
     def entries(self) -> list[Entry]:
         """Return the pictures with their captions."""
         entries = read_references(self.captions)
-        if self.split is not None:
-            return selected(entries, self.split)
-        known = [entry for entry in entries if entry.split not in ("val", "test")]
-        if not known:
-            raise ConfigError(
-                f"{self.captions} has captions of validation and test alone: give those of training"
-            )
-        return known
+        if self.split is None:
+            return of_training(entries, self.captions)
+        return selected(entries, self.split)
 
     def paths(self, entries: Sequence[Entry]) -> list[Path]:
-        """Return the files of the pictures. Raises DataError for those that are not there."""
+        """Return the files of the pictures.
+
+        Raises DataError for those that are not there, and for one that may be of two images.
+        """
         names = [[entry.name] if entry.name else [] for entry in entries]
         found = [photo_named(each, self.images) for each in names]
         lost = [entry for entry, path in zip(entries, found, strict=True) if path is None]
@@ -191,7 +189,9 @@ class KnownPictures:
                 f"{self.captions} has captions of pictures that are not in {self.images}: "
                 f"{listed(lost)}: check the folder, or name those that are there by a split"
             )
-        return [path for path in found if path is not None]
+        there = [path for path in found if path is not None]
+        check_owners(there, entries)
+        return there
 
     def vectors(
         self, paths: Sequence[Path], embedder: FeatureEmbedder, bundle: Bundle

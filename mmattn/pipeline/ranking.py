@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from mmattn.data.caption_files.references import read_references
+from mmattn.data.caption_files.selection import of_training
 from mmattn.errors import ConfigError
 from mmattn.metrics.agreement import agreement
 from mmattn.metrics.clip_score import WEIGHT
@@ -145,9 +146,6 @@ def check_way(
 def _frequencies(file: str | Path | None) -> DocumentFrequencies | None:
     if file is None:
         return None
-    known = [e for e in read_references(Path(file).expanduser()) if e.split not in ("val", "test")]
-    if not known:
-        raise ConfigError(
-            f"{file} has captions of validation and test alone: give those of training"
-        )
+    path = Path(file).expanduser()
+    known = of_training(read_references(path), path)
     return DocumentFrequencies.of([[tokenize(text) for text in e.captions] for e in known])

@@ -42,15 +42,21 @@ def test_what_people_said_of_similar_pictures_is_asked(caption, model, photos, m
     monkeypatch.setenv("XDG_CACHE_HOME", str(photos.parent / "cache"))
     names = sorted(path.name for path in photos.iterdir())
     known = photos.parent / "known.txt"
-    known.write_text("".join(f"{name}#0\ta dog of picture {i}\n" for i, name in enumerate(names)))
+    loaded = mmattn.load(model)
+    plain = loaded.caption("photos", **OPTIONS)
+    texts = zip(names, (one.text for one in plain), strict=False)  # words that the model says
+    known.write_text("".join(f"{name}#0\t{text or 'a'}\n" for name, text in texts))
     listed = photos.parent / "train.txt"
     listed.write_text("\n".join(names[:3]))
     ask = ("--by", "neighbours", "--known-captions", known, "--known-images", photos)
     code, out, _ = caption(*TYPED, *ask, "--known-split", listed, "--neighbours", 2)
     assert code == 0
-    loaded = mmattn.load(model)
     by = loaded.neighbours(known, photos, split=str(listed), top=2)
-    assert said(out) == [one.text for one in loaded.caption("photos", by=by, **OPTIONS)]
+    found = loaded.caption("photos", by=by, **OPTIONS)
+    assert said(out) == [one.text for one in found]
+    scores = [json.loads(line)["score"] for line in out.splitlines()]
+    assert scores == pytest.approx([one.score for one in found], abs=1e-5)
+    assert scores != [one.score for one in plain]
     assert len(list((photos.parent / "cache").rglob("*.features.index"))) == 1
 
 

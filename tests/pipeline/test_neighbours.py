@@ -162,6 +162,14 @@ def test_what_is_missing_or_broken_is_said(pipeline, known, tmp_path, index):
         pipeline.neighbours(file, folder, index=index)
 
 
+def test_one_picture_is_that_of_one_image(pipeline, known):
+    folder, file = known
+    rows = [{"image": f"{place}/0.png", "captions": ["a dog"]} for place in ("a", "b")]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(DataError, match=r"0\.png may be the photo of 'a/0\.png' and of 'b/0\.png'"):
+        pipeline.neighbours(file, folder)
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

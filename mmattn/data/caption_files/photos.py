@@ -1,8 +1,10 @@
 """Which file of a folder is the photo that a file of captions names."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from mmattn.data.caption_files.entry import Entry
+from mmattn.data.caption_files.matching import shown
 from mmattn.data.images import inside
 from mmattn.errors import DataError
 
@@ -18,6 +20,18 @@ def photo_named(names: Iterable[str], folder: Path) -> Path | None:
     """
     candidates = dict.fromkeys(tail for name in names for tail in tails(name))
     return next(filter(None, (existing(folder, name) for name in candidates)), None)
+
+
+def check_owners(paths: Sequence[Path], entries: Sequence[Entry]) -> None:
+    """Raise DataError where one file may be the photo of two images."""
+    owners: dict[Path, Entry] = {}
+    for path, entry in zip(paths, entries, strict=True):
+        other = owners.setdefault(path, entry)
+        if other is not entry:
+            raise DataError(
+                f"{path} may be the photo of {shown(other)} and of {shown(entry)}: give the folder "
+                "that their names begin in"
+            )
 
 
 def tails(name: str) -> Iterator[str]:

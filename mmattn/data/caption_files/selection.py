@@ -35,6 +35,19 @@ def selected(entries: Sequence[Entry], split: str | None) -> list[Entry]:
     raise ConfigError(f"--split {split}: no such split or file{hint}; {there}")
 
 
+def of_training(entries: Sequence[Entry], path: Path) -> list[Entry]:
+    """Return the images but those that their file says are of validation or test.
+
+    Raises ConfigError where there are no others; `path` is the file's, for the message.
+    """
+    found = [entry for entry in entries if entry.split not in ("val", "test")]
+    if not found:
+        raise ConfigError(
+            f"{path} has captions of validation and test alone: give those of training"
+        )
+    return found
+
+
 def split_sizes(entries: Sequence[Entry]) -> str:
     """Return the splits of a file with their numbers of images; "" where it has none."""
     counts = Counter(entry.split for entry in entries if entry.split is not None)

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmattn.data.caption_files.entry import Entry
-from mmattn.data.caption_files.matching import Pair, listed, shown
-from mmattn.data.caption_files.photos import photo_named
+from mmattn.data.caption_files.matching import Pair, listed
+from mmattn.data.caption_files.photos import check_owners, photo_named
 from mmattn.errors import DataError
 
 
@@ -28,16 +27,9 @@ def photos_of(pairs: Sequence[Pair], folder: Path) -> list[Path]:
         raise DataError(
             f"predictions whose photo is not in {folder}: {listed(lost)}: check the folder"
         )
-    owners: dict[Path, Entry] = {}
-    for pair, path in zip(pairs, found, strict=True):
-        assert path is not None
-        other = owners.setdefault(path, pair.reference)
-        if other is not pair.reference:
-            raise DataError(
-                f"{path} may be the photo of {shown(other)} and of {shown(pair.reference)}: give "
-                "the folder that their names begin in"
-            )
-    return list(owners)
+    there = [path for path in found if path is not None]
+    check_owners(there, [pair.reference for pair in pairs])
+    return there
 
 
 def names_of(pair: Pair) -> list[str]:
