@@ -13,7 +13,8 @@ from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmattn.cli.plain_command import check_folder, mistakes_in_one_line
+from mmattn.cli.places import check_folder
+from mmattn.cli.plain_command import mistakes_in_one_line
 from mmattn.errors import ConfigError
 
 FEWEST_RUNS = 3  # for an interval over runs

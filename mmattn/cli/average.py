@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmattn.cli.plain_command import check_folder, mistakes_in_one_line
+from mmattn.cli.places import check_folder
+from mmattn.cli.plain_command import mistakes_in_one_line
 from mmattn.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -67,9 +68,15 @@ def named(sources: Sequence[Path], last: int | None) -> list[Path]:
     """Return the checkpoints and model folders that are meant, of a run the oldest first.
 
     Raises:
-        ConfigError: for a number of checkpoints that a run does not have, or where no run is.
+        ConfigError: for what does not exist, for a number of checkpoints that a run does not have,
+            or where no run is.
     """
     paths = [source.expanduser() for source in sources]
+    missing = next((path for path in paths if not path.exists()), None)
+    if missing is not None:
+        raise ConfigError(
+            f"{missing} does not exist: name checkpoints, run directories or model folders"
+        )
     if last is None:
         return paths
     if last < 1:

@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 
+from mmattn.cli.decoding_flags import options_as_flags
 from mmattn.cli.index_place import default_index
 from mmattn.cli.inputs import Input, named_images, numbered
 from mmattn.cli.job_settings import CaptionSettings
 from mmattn.cli.jsonl import CAPTIONS
 from mmattn.cli.jsonl_job import Work
-from mmattn.cli.plain_command import check_folder
+from mmattn.cli.places import check_folder
 from mmattn.pipeline.attention import AttentionChoice
 from mmattn.pipeline.caption import Caption
 from mmattn.pipeline.index_file import fingerprint
@@ -42,9 +43,11 @@ class CaptionWork(Work):
         pipeline = load_captioner(job.source, "mmattn caption", **settings)
         attention = False if job.attention is None else AttentionChoice(job.layers)
         choice = {"consensus_captions": job.consensus_captions, "clip_model": job.clip_model}
-        check_choice(job.by, pipeline.options.changed(dict(job.decoding)))  # before minutes
+        with options_as_flags():  # before the minutes that neighbours take
+            check_choice(job.by, pipeline.options.changed(dict(job.decoding)))
         by = self.neighbours(pipeline) if job.by == "neighbours" else job.by
-        self.writer = pipeline.writer(attention, by=by, **choice, **job.decoding)
+        with options_as_flags():
+            self.writer = pipeline.writer(attention, by=by, **choice, **job.decoding)
         return self.writer
 
     def neighbours(self, pipeline: Pipeline) -> NeighbourRanker:

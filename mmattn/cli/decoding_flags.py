@@ -1,7 +1,12 @@
 """The decoding options as flags of a command: `--beams 4`, `--no-repeat-ngram 3` …"""
 
+import re
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+from mmattn.errors import ConfigError
 
 # Of each option: the type of its value and what it does.
 FLAGS: dict[str, tuple[Any, str]] = {
@@ -56,3 +61,23 @@ def decoding_options(arguments: Namespace) -> dict[str, Any]:
 def flag(name: str) -> str:
     """Return an option's flag."""
     return f"--{name.replace('_', '-')}"
+
+
+@contextmanager
+def options_as_flags() -> Iterator[None]:
+    """Let what is said of options, which have Python's names, name flags as they are typed."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(as_flags(str(error))) from None
+
+
+def as_flags(message: str) -> str:
+    """Return a message with `--beams 4` for `beams=4`, and `--sample` for `sample=True`."""
+    switches, names = "|".join(SWITCHES), "|".join(("by", *FLAGS, *WORDS))
+    message = re.sub(
+        rf"\bwith ({switches})=False", lambda found: f"without {flag(found[1])}", message
+    )
+    message = re.sub(rf"\b({switches})=True", lambda found: flag(found[1]), message)
+    value = r"('[^']*'|\([^)]*\)|[^\s,:;]+)"
+    return re.sub(rf"\b({names})={value}", lambda found: f"{flag(found[1])} {found[2]}", message)

@@ -8,7 +8,8 @@ mmattn[onnx]).
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
-from mmattn.cli.plain_command import check_folder, mistakes_in_one_line
+from mmattn.cli.places import check_folder
+from mmattn.cli.plain_command import mistakes_in_one_line
 from mmattn.errors import ConfigError
 
 

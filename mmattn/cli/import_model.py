@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmattn.cli.plain_command import check_folder, mistakes_in_one_line
+from mmattn.cli.places import check_folder
+from mmattn.cli.plain_command import mistakes_in_one_line
 
 if TYPE_CHECKING:
     from mmattn.bundle import Bundle, ClassifierBundle

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mmattn.cli.plain_command import check_folder
+from mmattn.cli.places import check_file, check_folder
 from mmattn.errors import ConfigError
 
 
@@ -80,14 +80,8 @@ class JobSettings:
             check_folder(self.attention, "--attention")
         if self.out is None:
             return
-        if self.out.is_dir():
-            raise ConfigError(f"--out {self.out} is a folder: give a file, such as {self.example}")
-        if self.out.exists() and not self.out.is_file():
-            raise ConfigError(
-                f"--out {self.out} is no regular file, which could be gone on with: leave --out "
-                "away for stdout"
-            )
-        check_folder(self.out.parent, "--out")
+        way_out = "it could not be gone on with; leave --out away for stdout"
+        check_file(self.out, "--out", example=self.example, remedy=way_out)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +137,8 @@ class CaptionSettings(JobSettings):
                 "--by neighbours asks what people said of similar pictures: give --known-captions, "
                 "a file of captions, and --known-images, the folder of their pictures"
             )
+        if self.neighbours is not None and self.neighbours < 1:
+            raise ConfigError(f"--neighbours {self.neighbours}: give 1 or more")
         if self.attention is None and self.layers:
             raise ConfigError("--layers: pages are of --attention FOLDER: give it, too")
 
@@ -304,12 +300,9 @@ class RetrieveSettings(JobSettings):
 
     def check_places(self) -> None:
         """Raise ConfigError where results or the index cannot be written."""
-        if self.index is not None and self.index.is_dir():
-            raise ConfigError(
-                f"--index {self.index} is a folder: give a file, such as photos.index"
-            )
-        if self.index is not None and self.images:
-            check_folder(self.index.parent, "--index")
+        if self.index is not None and (self.images or self.index.is_dir()):
+            others = {"--out": self.out}
+            check_file(self.index, "--index", others=others, example="photos.index")
         super().check_places()
 
 

@@ -1,15 +1,13 @@
-"""What the commands without Hydra share: how they end, and where they may write."""
+"""How the commands without Hydra end."""
 
 import errno
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from tempfile import TemporaryFile
 from typing import NoReturn
 
-from mmattn.errors import ConfigError, UserError
+from mmattn.errors import UserError
 
 # As a shell reports a program that SIGINT or SIGPIPE ended.
 INTERRUPTED, NO_READER = 130, 141
@@ -59,27 +57,6 @@ def file_trouble(error: OSError) -> str:
     reason = error.strerror or type(error).__name__
     remedy = REMEDIES.get(error.errno or 0, "give another path")
     return f"{where}{reason[:1].lower()}{reason[1:]}; {remedy}"
-
-
-def check_folder(folder: Path, option: str) -> None:
-    """Raise ConfigError where files cannot be written to `folder`; leaves nothing behind.
-
-    It may be a folder that does not exist yet. `option` is what names another one.
-    """
-    missing = [place for place in (folder, *folder.parents) if not os.path.lexists(place)]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        reason = f"cannot be written ({(error.strerror or str(error)).lower()})"
-        if isinstance(error, FileExistsError):
-            reason = "is no folder"
-        raise ConfigError(f"{folder} {reason}: give another folder with {option}") from None
-    finally:
-        for place in missing:
-            with suppress(OSError):
-                place.rmdir()
 
 
 def _end(line: str, error: BaseException, code: int) -> NoReturn:

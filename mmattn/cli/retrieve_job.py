@@ -13,7 +13,7 @@ from mmattn.cli.found import check_ours, tell
 from mmattn.cli.index_place import default_index
 from mmattn.cli.inputs import named_images
 from mmattn.cli.job_settings import RetrieveSettings
-from mmattn.cli.plain_command import check_folder
+from mmattn.cli.places import check_folder
 from mmattn.cli.text_inputs import texts_alone
 from mmattn.errors import ConfigError, DataError
 from mmattn.pipeline.batch_size import fastest_batch_size

@@ -77,6 +77,11 @@ def add_measures(parser: ArgumentParser) -> None:
         help="training captions, like references: the share of predictions that are none of them",
     )
     group.add_argument(
+        "--training-split",
+        metavar="NAME|FILE",
+        help="of --training, like --split (all but validation and test, where the file says which)",
+    )
+    group.add_argument(
         "--objects",
         type=Path,
         metavar="FILE",
@@ -104,10 +109,14 @@ def add_chance(parser: ArgumentParser) -> None:
         type=int,
         default=1000,
         metavar="INT",
-        help="samples of the images (1000); 0 for neither intervals nor tests",
+        help="samples of the images (1000); 0 for no intervals",
     )
     group.add_argument(
-        "--shuffles", type=int, default=10_000, metavar="INT", help="for p-values (10000)"
+        "--shuffles",
+        type=int,
+        default=10_000,
+        metavar="INT",
+        help="for p-values (10000); 0 for none",
     )
     group.add_argument("--seed", type=int, default=0, metavar="INT", help="of both (0)")
 

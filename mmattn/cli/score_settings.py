@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmattn.cli.plain_command import check_folder
+from mmattn.cli.places import check_file
 from mmattn.errors import ConfigError
 
 MISSING = ("error", "skip")
@@ -23,6 +23,7 @@ class ScoreSettings:
         meteor: measure METEOR.
         spice: measure SPICE.
         training: a file of training captions; None for none.
+        training_split: of that, as `split`; None for all but what it says is of validation or test.
         objects: a file of objects, for CHAIR; None for none.
         clip: the model of CLIPScore; None for none.
         device: where that computes, or "auto".
@@ -47,6 +48,7 @@ class ScoreSettings:
     meteor: bool = False
     spice: bool = False
     training: Path | None = None
+    training_split: str | None = None
     objects: Path | None = None
     clip: str | None = None
     device: str = "auto"
@@ -66,6 +68,8 @@ class ScoreSettings:
                 raise ConfigError(f"--{name} {value}: give 2 to {MOST:,}, or 0 for none")
         if self.seed < 0:
             raise ConfigError(f"--seed {self.seed}: give 0 or more")
+        if self.training_split is not None and self.training is None:
+            raise ConfigError("--training-split is of --training FILE: give it, too")
         if self.clip is not None and self.images is None:
             raise ConfigError(
                 "--clip compares captions with photos: give their folder, --images FOLDER"
@@ -80,11 +84,17 @@ class ScoreSettings:
 
     def check_places(self) -> None:
         """Raise ConfigError where results cannot be written."""
-        for option, path in {"--per-image": self.per_image, "--html": self.html}.items():
-            if path is None:
-                continue
-            if path.is_dir():
-                raise ConfigError(f"{option} {path} is a folder: give a file")
-            if path in (self.references, self.predictions, self.against):
-                raise ConfigError(f"{option} {path} is an input: give another file")
-            check_folder(path.parent, option)
+        inputs = {
+            "--references": self.references,
+            "--predictions": self.predictions,
+            "--against": self.against,
+            "--split": None if self.split is None else Path(self.split),
+            "--training": self.training,
+            "--training-split": None if self.training_split is None else Path(self.training_split),
+            "--objects": self.objects,
+        }
+        if self.per_image is not None:
+            check_file(self.per_image, "--per-image", others=inputs, example="scores.jsonl")
+        if self.html is not None:
+            others = {**inputs, "--per-image": self.per_image}
+            check_file(self.html, "--html", others=others, example="page.html")

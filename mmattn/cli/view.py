@@ -5,7 +5,8 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmattn.cli.plain_command import check_folder, mistakes_in_one_line
+from mmattn.cli.places import check_folder
+from mmattn.cli.plain_command import mistakes_in_one_line
 
 
 def main() -> None:

@@ -111,11 +111,10 @@ def _raise_not_text(path: Path, data: bytes, encoding: str, reason: str) -> NoRe
 
     Undecoded UTF-16 and UTF-32 cannot be cut into lines: `reason`, which names the offset, is all.
     """
-    remedy = f"Save the file as {encoding}, or name its encoding (encoding='latin-1', for example)."
+    own, mark = "latin-1", ""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        remedy = (
-            "It begins with a UTF-16 byte-order mark: save it as UTF-8 or set encoding='utf-16'."
-        )
+        own, mark = "utf-16", "It begins with a UTF-16 byte-order mark. "
+    remedy = f"{mark}Save it as {encoding}, or with training data name its own (encoding={own!r})."
     problems = Problems(path)
     if not codecs.lookup(encoding).name.startswith(("utf-16", "utf-32")):
         _find_bad_lines(problems, data, encoding)

@@ -18,14 +18,14 @@ class Difference(NamedTuple):
 
     Attributes:
         value: first - second, on all images.
-        interval: of that, over resampled images.
+        interval: of that, over resampled images; None where none were drawn.
         p_value: how often a difference as large comes about where it does not matter which of the
-            two wrote which caption.
+            two wrote which caption; None where nothing was shuffled.
     """
 
     value: float
-    interval: Interval
-    p_value: float
+    interval: Interval | None
+    p_value: float | None
 
 
 def paired_comparison(
@@ -44,11 +44,12 @@ def paired_comparison(
     p-value is two-sided, by approximate randomisation (Riezler and Maxwell 2005, "On some pitfalls
     in automatic evaluation and significance testing for MT"): in each shuffle the captions of every
     image change sides by the toss of a coin; p = (1 + shuffles with a difference as large) / (1 +
-    shuffles), so it is never below 1 / (1 + shuffles).
+    shuffles), so it is never below 1 / (1 + shuffles). 0 samples are no interval, 0 shuffles no
+    p-value.
 
     Raises:
         DataError: where the numbers of images differ.
-        ConfigError: for fewer than 2 samples.
+        ConfigError: for 1 sample.
     """
     names = [name for name in first if name in second]
     ours, theirs = ({name: each[name] for name in names} for each in (first, second))
@@ -56,11 +57,15 @@ def paired_comparison(
     if a.shape != b.shape:
         raise DataError(f"{len(a)} images of one system and {len(b)} of the other: score the same")
     observed = _difference(ours, a.sum(0, keepdims=True), b.sum(0, keepdims=True))[0]
-    drawn = _difference(ours, resampled_sums(a, samples, seed), resampled_sums(b, samples, seed))
-    p_values = randomisation(ours, a, b, observed, shuffles, seed)
-    rows = zip(observed, intervals(drawn, level), p_values, strict=True)
-    found = [Difference(float(value), interval, float(p)) for value, interval, p in rows]
-    return dict(zip(names, found, strict=True))
+    ends: list[Interval | None] = [None] * len(names)
+    if samples:
+        sums = (resampled_sums(each, samples, seed) for each in (a, b))
+        ends = [*intervals(_difference(ours, *sums), level)]
+    p_values: list[float | None] = [None] * len(names)
+    if shuffles:
+        p_values = randomisation(ours, a, b, observed, shuffles, seed).tolist()
+    rows = zip(observed.tolist(), ends, p_values, strict=True)
+    return dict(zip(names, (Difference(*row) for row in rows), strict=True))
 
 
 def randomisation(

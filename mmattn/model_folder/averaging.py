@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cosine_similarity
 
 from mmattn.bundle import Bundle, ClassifierBundle
 from mmattn.errors import ConfigError
@@ -21,6 +22,10 @@ Kept = Bundle | ClassifierBundle
 # What config.json says that may differ: where a model comes from, how it writes, and the type of
 # its weights.
 FREE = ("source", "decoding", "weights")
+# Cosine of the matrices of two models. Those of one run, or of runs that went on from one model,
+# have 0.9 and more here; those of different seeds, whatever they learned, 0.01.
+ALIKE = 0.1
+ROUNDING = 1e-6
 
 
 def averaged(bundles: Iterable[tuple[str, Kept]]) -> Kept:
@@ -35,8 +40,9 @@ def averaged(bundles: Iterable[tuple[str, Kept]]) -> Kept:
         bundles: names for messages, and models; read one after the other, and changed.
 
     Raises:
-        ConfigError: for fewer than two, and for one that differs from the first in more than its
-            numbers, naming the first parameter, or setting, that does.
+        ConfigError: for fewer than two; for one that differs from the first in more than its
+            numbers, naming the first parameter, or setting, that does; and for one whose weights
+            have nothing in common with the others', as those of another seed.
     """
     first: tuple[str, dict[str, Any], str | None] | None = None
     total: dict[str, Tensor] = {}
@@ -51,6 +57,7 @@ def averaged(bundles: Iterable[tuple[str, Kept]]) -> Kept:
             check_settings(name, settings(bundle), first[0], first[1])
             if reads(bundle) != first[2]:
                 raise ConfigError(f"{name} has another tokenizer than {first[0]}")
+            check_alike(name, state, first[0], total)
             for key, tensor in state.items():
                 total[key] = total[key] + sum_of(tensor) if averages(tensor) else tensor
         count, last = count + 1, bundle
@@ -105,6 +112,26 @@ def check_tensors(
     more = next((key for key in state if key not in wanted), None)
     if more is not None:
         raise ConfigError(f"{name} has {more}, which {first} has not: they have no mean")
+
+
+def check_alike(
+    name: str, state: Mapping[str, Tensor], first: str, total: Mapping[str, Tensor]
+) -> None:
+    """Raise ConfigError where most matrices that differ have nothing in common.
+
+    Their mean would be of no use, though it is computed without complaint.
+    """
+    weights = {key: each for key, each in state.items() if averages(each) and each.ndim > 1}
+    pairs = [(total[key], sum_of(each)) for key, each in weights.items()]
+    cosines = [float(cosine_similarity(a.flatten(), b.flatten(), 0)) for a, b in pairs]
+    other = [cosine for cosine in cosines if cosine < 1 - ROUNDING]
+    unlike = sum(cosine < ALIKE for cosine in other)
+    if unlike > len(other) / 2:
+        raise ConfigError(
+            f"{name} and {first} began differently: {unlike} of {len(other)} matrices have nothing "
+            f"in common (cosine below {ALIKE}), and a mean of such weights is of no use; let the "
+            "models write together instead, as several --model"
+        )
 
 
 def check_settings(

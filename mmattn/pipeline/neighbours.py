@@ -15,7 +15,7 @@ from mmattn.data.caption_files.entry import Entry
 from mmattn.data.caption_files.matching import listed
 from mmattn.data.caption_files.photos import check_owners, photo_named
 from mmattn.data.caption_files.references import read_references
-from mmattn.data.caption_files.selection import of_training, selected
+from mmattn.data.caption_files.selection import of_training
 from mmattn.errors import ConfigError, DataError
 from mmattn.metrics.cider_scorer import CiderScorer
 from mmattn.metrics.document_frequencies import DocumentFrequencies
@@ -171,10 +171,7 @@ class KnownPictures:
 
     def entries(self) -> list[Entry]:
         """Return the pictures with their captions."""
-        entries = read_references(self.captions)
-        if self.split is None:
-            return of_training(entries, self.captions)
-        return selected(entries, self.split)
+        return of_training(read_references(self.captions), self.split, self.captions)
 
     def paths(self, entries: Sequence[Entry]) -> list[Path]:
         """Return the files of the pictures.

@@ -147,5 +147,5 @@ def _frequencies(file: str | Path | None) -> DocumentFrequencies | None:
     if file is None:
         return None
     path = Path(file).expanduser()
-    known = of_training(read_references(path), path)
+    known = of_training(read_references(path), None, path)
     return DocumentFrequencies.of([[tokenize(text) for text in e.captions] for e in known])

@@ -18,7 +18,11 @@ def averaged(call, tmp_path, monkeypatch):
 
 @pytest.fixture
 def folders(make_captioner, tmp_path):
-    return [write_folder(make_captioner(seed=i), tmp_path / f"m{i}") for i in range(2)]
+    bundles = [make_captioner() for _ in range(2)]
+    with torch.no_grad():  # the second has learned on
+        for parameter in bundles[1].model.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    return [write_folder(each, tmp_path / f"m{i}") for i, each in enumerate(bundles)]
 
 
 def mean_of(*folders):
@@ -85,7 +89,7 @@ def test_a_real_run_is_averaged_with_itself(averaged, call, train, small_run, tm
         (("m0",), "m0 alone is its own mean: name 2 checkpoints or more"),
         (("m0", "m1", "--last", 3), "--last 3: none of m0, m1 is a run directory"),
         (("m0", "m1", "--last", 0), "--last 0: give 1 or more"),
-        (("m0", "nowhere"), "nowhere: no such folder"),
+        (("m0", "nowhere"), "nowhere does not exist: name checkpoints, run directories"),
         (("run", "--last", 2), "run has 0 checkpoints, and --last 2 wants more"),
     ],
 )

@@ -8,6 +8,7 @@ import mmattn
 from mmattn.model_folder.format import write_folder
 
 TYPED = ("--sample", "--best-of", 5, "--seed", 2, "--max-length", 8)
+KNOWN = ("--known-captions", "x", "--known-images", ".")
 OPTIONS = {"sample": True, "best_of": 5, "seed": 2, "max_length": 8}
 
 
@@ -67,7 +68,10 @@ def test_what_people_said_of_similar_pictures_is_asked(caption, model, photos, m
         (("--clip-model", "x", *TYPED), "--clip-model is of --by clip"),
         (("--consensus-captions", "x", *TYPED), "--consensus-captions is of --by consensus"),
         (("--by", "consensus"), "chooses among several captions, and one is written"),
-        (("--best-of", 20), "best_of=20 with beams=1: greedy decoding writes one caption"),
+        (
+            ("--best-of", 20),
+            "--best-of 20 with --beams 1: greedy decoding writes one caption; add --sample, or",
+        ),
         (
             ("--by", "consensus", "--consensus-captions", "nowhere.json", *TYPED),
             "nowhere.json",
@@ -75,13 +79,14 @@ def test_what_people_said_of_similar_pictures_is_asked(caption, model, photos, m
         (("--by", "neighbours", *TYPED), "give --known-captions, a file of captions, and"),
         (("--known-split", "train", *TYPED), "--known-split is of --by neighbours"),
         (("--neighbours", 3, *TYPED), "--neighbours is of --by neighbours"),
+        (("--by", "neighbours", *KNOWN, "--neighbours", 0), "--neighbours 0: give 1 or more"),
         (
-            ("--by", "neighbours", "--known-captions", "x", "--known-images", ".", *TYPED),
+            ("--by", "neighbours", *KNOWN, *TYPED),
             "x is not a file",
         ),
         (
-            ("--by", "neighbours", "--known-captions", "x", "--known-images", "."),
-            "by='neighbours' chooses among several captions",
+            ("--by", "neighbours", *KNOWN),
+            "--by 'neighbours' chooses among several captions",
         ),
         (("--by", "chance"), "invalid choice: 'chance'"),
     ],

@@ -5,9 +5,17 @@ from dataclasses import fields
 
 import pytest
 
-from mmattn.cli.decoding_flags import FLAGS, SWITCHES, WORDS, add_decoding_flags, decoding_options
+from mmattn.cli.decoding_flags import (
+    FLAGS,
+    SWITCHES,
+    WORDS,
+    add_decoding_flags,
+    decoding_options,
+    options_as_flags,
+)
 from mmattn.decoding.option_checks import RANGES
 from mmattn.decoding.options import DecodingOptions
+from mmattn.errors import ConfigError
 
 
 @pytest.fixture
@@ -48,6 +56,20 @@ def test_what_is_given_is_read(read):
 def test_whatever_is_given_makes_options(read):
     options = DecodingOptions().changed(read("--beams 4 --required dog --bad-endings of"))
     assert (options.required, options.bad_endings) == (("dog",), ("of",))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"best_of": 5}, "--best-of 5 with --beams 1: .* add --sample, or give --beams 5, say"),
+        ({"top_p": 0.9}, "--top-p 0.9 without --sample: nothing is drawn; add --sample, or"),
+        ({"sample": True, "beams": 2}, "--sample with --beams 2: captions are drawn or searched"),
+        ({"required": ["a"], "beams": 2, "groups": 2}, r"--required \('a',\) with --beams 2 and"),
+    ],
+)
+def test_a_mistake_names_flags(options, said):
+    with pytest.raises(ConfigError, match=said), options_as_flags():
+        DecodingOptions().changed(options)
 
 
 @pytest.mark.parametrize("typed", ["--beams four", "--beams 4.5", "--top-p", "--beems 4"])

@@ -2,15 +2,13 @@
 
 import errno
 import os
-import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from mmattn.cli.plain_command import check_folder, file_trouble, mistakes_in_one_line
-from mmattn.errors import ConfigError, DataError
+from mmattn.cli.plain_command import file_trouble, mistakes_in_one_line
+from mmattn.errors import DataError
 
 
 @pytest.fixture
@@ -95,48 +93,3 @@ def test_nothing_is_said_where_nobody_reads(ending):
     done = subprocess.run([sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE)
     os.close(writing)
     assert (done.returncode, done.stderr) == (141, b"")
-
-
-# ---- folders
-
-
-def test_a_folder_that_can_be_written_is_left_as_it_was(tmp_path):
-    check_folder(tmp_path, "--out")
-    check_folder(tmp_path / "new" / "er", "--out")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_relative_folder_will_do(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    check_folder(Path("new/er"), "--out")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_what_cannot_be_a_folder_is_refused_with_the_option(tmp_path):
-    file = tmp_path / "page.html"
-    file.write_text("mine")
-    link = tmp_path / "link"
-    link.symlink_to(tmp_path / "nowhere")
-    for folder, reason in [
-        (file, "is no folder"),
-        (file / "deep" / "er", r"cannot be written \(not a directory\)"),
-        (link, "is no folder"),
-        (tmp_path / ("n" * 300), r"cannot be written \(file name too long\)"),
-    ]:
-        wanted = f"^{re.escape(str(folder))} {reason}: give another folder with --out$"
-        with pytest.raises(ConfigError, match=wanted):
-            check_folder(folder, "--out")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "page.html"]
-    assert file.read_text() == "mine"
-    assert link.is_symlink()
-
-
-def test_a_folder_of_another_is_refused(tmp_path, monkeypatch):
-    def denied(dir: Path):
-        raise PermissionError(errno.EACCES, "Permission denied", str(dir))
-
-    # Not by its permissions: root, who runs many a container, may write everywhere.
-    monkeypatch.setattr("mmattn.cli.plain_command.TemporaryFile", denied)
-    with pytest.raises(ConfigError, match="permission denied"):
-        check_folder(tmp_path / "new", "--out")
-    assert list(tmp_path.iterdir()) == []

@@ -100,10 +100,73 @@ def test_two_models_are_compared(as_json, scored):
     assert "note: bad.jsonl: empty predictions, which score 0: 1 ('photos/d.jpg')" in out
 
 
-def test_no_samples_are_no_intervals(as_json):
-    found = as_json("--against", "bad.jsonl", "--bootstrap", 0)
+def test_no_samples_are_no_intervals_and_no_shuffles_no_tests(as_json, scored):
+    against = ("--against", "bad.jsonl")
+    found = as_json(*against, "--bootstrap", 0, "--shuffles", 9)
     assert set(found["scores"]["CIDEr"]) == {"score"}
-    assert found["differences"] == {}
+    assert set(found["differences"]["CIDEr"]) == {"difference", "p_value"}
+    found = as_json(*against, "--bootstrap", 9, "--shuffles", 0)
+    assert set(found["differences"]["CIDEr"]) == {"difference", "low", "high"}
+    _, out, _ = scored(*against, "--bootstrap", 0, "--shuffles", 0)
+    assert out.splitlines()[2].split() == ["good.jsonl", "bad.jsonl", "difference"]
+    assert "shuffles" not in out
+
+
+def test_what_has_no_score_has_no_p_value(scored, folder):
+    (folder / "objects.txt").write_text("zebra\n")  # which nobody names
+    _, out, _ = scored("--against", "bad.jsonl", "--objects", "objects.txt", "--bootstrap", 9)
+    line = next(line for line in out.splitlines() if line.startswith("CHAIR_i"))
+    assert line.split()[-1] == "–"
+    assert "nan" not in out
+
+
+def test_what_makes_scores_zero_is_said(as_json, folder):
+    (folder / "one.jsonl").write_text('{"image": "a.jpg", "captions": ["", "."]}\n')
+    (folder / "said.jsonl").write_text('{"image": "a.jpg", "caption": "a dog"}\n')
+    found = as_json(references="one.jsonl", predictions="said.jsonl")
+    assert found["notes"] == [
+        "references without a word, against which all score 0: 1 ('a.jpg')",
+        "CIDEr-D of one image is 0: words count by how few of the images have them",
+    ]
+
+
+def test_numbers_that_are_texts_elsewhere_are_pointed_at(scored, folder):
+    (folder / "said.json").write_text('[{"image_id": 1, "caption": "a dog"}]')
+    (folder / "people.json").write_text('[{"image": "1", "captions": ["a dog"]}]')
+    code, _, err = scored(references="people.json", predictions="said.json")
+    assert code == 2
+    assert err.endswith("names or numbers must be the same (numbers here are texts there)\n")
+
+
+def test_only_captions_of_training_are_known(as_json, folder):
+    images = [("x.jpg", "train", "a red car"), ("y.jpg", "test", "a man rides a horse")]
+    content = [
+        {"filename": name, "split": split, "sentences": [{"raw": text}]}
+        for name, split, text in images
+    ]
+    (folder / "k.json").write_text(json.dumps({"images": content}))
+    known = ("--training", "k.json")
+    assert as_json(*known)["scores"]["novel"]["score"] == 3 / 4
+    assert as_json(*known, "--training-split", "test")["scores"]["novel"]["score"] == 3 / 4
+    (folder / "list.txt").write_text("x.jpg\ny.jpg\n")
+    assert as_json(*known, "--training-split", "list.txt")["scores"]["novel"]["score"] == 2 / 4
+
+
+def test_a_page_has_no_path_of_this_machine(scored, folder):
+    (folder / "few.jsonl").write_text("".join(results(GOOD).splitlines(True)[1:]))
+    options = ("--missing", "skip", "--html", folder / "page.html")
+    files = {"references": folder / "token.txt", "predictions": folder / "few.jsonl"}
+    assert scored(*options, **files)[0] == 0
+    page = (folder / "page.html").read_text("utf-8")
+    assert "left out: token.txt and few.jsonl are not of the same images" in page
+    assert str(folder) not in page
+
+
+def test_what_is_written_to_a_link_stays_behind_it(scored, folder):
+    (folder / "link").symlink_to("target.html")
+    assert scored("--html", "link")[0] == 0
+    assert (folder / "link").is_symlink()
+    assert "<html" in (folder / "target.html").read_text("utf-8")
 
 
 def test_objects_new_captions_and_single_scores(as_json, folder):
@@ -168,7 +231,7 @@ def test_the_images_of_a_list_are_scored(as_json, folder):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--split", "x"], "--split x: no such split or file; the references name no splits"),
+        (["--split", "x"], "no split and no file is called x; token.txt names no splits"),
         (["--bootstrap", "1"], "--bootstrap 1: give 2 to 1,000,000, or 0 for none"),
         (["--seed", "-1"], "--seed -1: give 0 or more"),
         (["--images", "."], "--images is for --clip MODEL or --html FILE: give one of them, too"),
@@ -177,8 +240,20 @@ def test_the_images_of_a_list_are_scored(as_json, folder):
             "--attention is shown on the page of --html FILE: give it, too",
         ),
         (["--html", "p.html", "--images", "x"], "--images x is no folder: check the path"),
-        (["--html", "."], "--html . is a folder: give a file"),
-        (["--per-image", "good.jsonl"], "--per-image good.jsonl is an input: give another file"),
+        (["--html", "."], "--html . is a folder: give a file, such as page.html"),
+        (
+            ["--per-image", "./good.jsonl"],
+            "--per-image good.jsonl is the file of --predictions: give another file",
+        ),
+        (
+            ["--training", "bad.jsonl", "--html", "bad.jsonl"],
+            "--html bad.jsonl is the file of --training: give another file",
+        ),
+        (
+            ["--per-image", "new", "--html", "new"],
+            "--html new is the file of --per-image: give another file",
+        ),
+        (["--training-split", "x"], "--training-split is of --training FILE: give it, too"),
         (["--against", "none.jsonl"], "none.jsonl is not a file. Check the name."),
         (["--objects", "empty"], "empty is empty (0 bytes). Copy or download it again."),
     ],

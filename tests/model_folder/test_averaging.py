@@ -17,6 +17,15 @@ def named(bundles):
     return [(f"m{i}", copy.deepcopy(bundle)) for i, bundle in enumerate(bundles)]
 
 
+def gone_on(bundles):
+    """Move the weights of each a little, as more training does."""
+    for i, bundle in enumerate(bundles):
+        torch.manual_seed(i)
+        for parameter in bundle.model.parameters():
+            parameter.data += 0.1 * torch.randn_like(parameter)
+    return bundles
+
+
 def weights(bundle):
     return {name: tensor.clone() for name, tensor in bundle.model.state_dict().items()}
 
@@ -36,7 +45,7 @@ def test_the_mean_of_equal_ones_is_these_to_the_bit(make_captioner, dtype, tmp_p
 
 
 def test_every_weight_is_the_mean(make_captioner):
-    bundles = [make_captioner(seed=i) for i in range(3)]
+    bundles = gone_on([make_captioner() for _ in range(3)])
     found = weights(averaged(named(bundles)))
     for name, tensor in found.items():
         each = torch.stack([bundle.model.state_dict()[name].double() for bundle in bundles])
@@ -44,7 +53,7 @@ def test_every_weight_is_the_mean(make_captioner):
 
 
 def test_whole_numbers_are_the_last_ones_and_ties_stay(make_captioner):
-    bundles = [make_captioner(seed=i) for i in range(2)]
+    bundles = gone_on([make_captioner() for _ in range(2)])
     for i, bundle in enumerate(bundles):
         norm = nn.BatchNorm2d(3)
         norm.num_batches_tracked += 5 * i
@@ -59,7 +68,7 @@ def test_whole_numbers_are_the_last_ones_and_ties_stay(make_captioner):
 
 
 def test_temperatures_are_of_other_weights(make_classifier):
-    bundles = [make_classifier(seed=i, temperature={"answer": 1.5}) for i in range(2)]
+    bundles = gone_on([make_classifier(temperature={"answer": 1.5}) for _ in range(2)])
     found = averaged(named(bundles))
     assert found.temperature == {}
     assert found.classes == bundles[0].classes
@@ -115,3 +124,18 @@ def test_what_first_differs_is_named(make_captioner, change, said):
 def test_one_is_no_mean(make_captioner):
     with pytest.raises(ConfigError, match="of 2 checkpoints or more, and this is of 1"):
         averaged([("m0", make_captioner())])
+
+
+def test_weights_that_began_differently_have_no_mean(make_captioner):
+    bundles = [("m0", make_captioner()), ("m1", make_captioner(seed=1))]
+    said = r"m1 and m0 began differently: 2\d of 27 matrices .* as several --model"
+    with pytest.raises(ConfigError, match=said):
+        averaged(bundles)
+
+
+def test_a_part_that_is_the_same_does_not_hide_it(make_captioner):
+    """Two captioners on one encoder: the decoders' mean is of no use."""
+    one, other = make_captioner(), make_captioner(seed=1)
+    other.model.vision.load_state_dict(one.model.vision.state_dict())
+    with pytest.raises(ConfigError, match="m1 and m0 began differently"):
+        averaged([("m0", one), ("m1", other)])

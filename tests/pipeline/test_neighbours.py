@@ -174,7 +174,7 @@ def test_one_picture_is_that_of_one_image(pipeline, known):
     ("settings", "said"),
     [
         ({"top": 0}, "top=0: ask 1 neighbour or more"),
-        ({"split": "train"}, "no such split or file"),
+        ({"split": "train"}, "no split and no file is called train"),
         ({"batch_size": 0}, "batch_size=0"),
     ],
 )

@@ -70,6 +70,11 @@ def texts_of(value: Any, name: str, place: str, problems: Problems) -> tuple[str
     return tuple(text for text, fault in zip(value, faults, strict=True) if fault is None)
 
 
+def shown_key(key: Key) -> str:
+    """Return a key for a message: a name in quotes, a number without, neither of any length."""
+    return excerpt(key) if isinstance(key, str) else excerpt(str(key)).replace("'", "")
+
+
 def named(key: Key) -> str | None:
     """Return a key as the name of a file, None for a number."""
     return key if isinstance(key, str) else None

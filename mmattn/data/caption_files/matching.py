@@ -5,8 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 from typing import NamedTuple
 
-from mmattn.data.caption_files.entry import Entry
-from mmattn.data.captions import excerpt
+from mmattn.data.caption_files.entry import Entry, shown_key
 from mmattn.data.findings import some
 from mmattn.errors import DataError
 
@@ -92,4 +91,4 @@ def listed(entries: Sequence[Entry]) -> str:
 
 def shown(entry: Entry) -> str:
     """Return an image's key for a message."""
-    return excerpt(entry.key) if isinstance(entry.key, str) else str(entry.key)
+    return shown_key(entry.key)

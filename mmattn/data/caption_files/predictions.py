@@ -5,8 +5,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmattn.data.caption_files.document import Document, beginning, read_document
-from mmattn.data.caption_files.entry import Entry, Key, key_fault, key_field, named, texts_of
-from mmattn.data.captions import excerpt
+from mmattn.data.caption_files.entry import (
+    Entry,
+    Key,
+    key_fault,
+    key_field,
+    named,
+    shown_key,
+    texts_of,
+)
 from mmattn.data.problems import Problems
 from mmattn.errors import DataError
 
@@ -38,7 +45,7 @@ def read_predictions(path: str | Path) -> Predictions:
     for i, (place, value) in enumerate(_objects(document)):
         fault = key_fault(value)
         if i == 0 and (fault or not {*TEXTS, "error"} & value.keys()):
-            raise _unknown(document)
+            raise _unknown(document, fault)
         fault = fault or _fault(value, seen)
         if fault is not None:
             problems.add(place, fault)
@@ -68,8 +75,9 @@ def _objects(document: Document) -> Iterator[tuple[str, Any]]:
         raise _unknown(document)
 
 
-def _unknown(document: Document) -> DataError:
-    hint = ""
+def _unknown(document: Document, fault: str | None = None) -> DataError:
+    """Say that a file is of another kind; `fault` is what its first entry lacks."""
+    hint = "" if fault is None else f" ({fault})"
     if isinstance(document.value, dict) and "annotations" in document.value:
         hint = " (it may be one of references)"
     told = f"{document.path} {beginning(document)}, which is no file of predictions{hint}"
@@ -79,7 +87,7 @@ def _unknown(document: Document) -> DataError:
 def _fault(value: Any, seen: dict[Key, str]) -> str | None:
     """Return what is wrong with an entry that names an image, or None."""
     key = value[str(key_field(value))]
-    shown = excerpt(key) if isinstance(key, str) else key
+    shown = shown_key(key)
     if key in seen:
         return f"image {shown} again, first {seen[key]}: several captions of an image are a list"
     if not {*TEXTS, "error"} & value.keys():

@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from mmattn.data.caption_files.document import Document, beginning, read_document
-from mmattn.data.caption_files.entry import Entry, Key, key_fault, key_field, named, texts_of
+from mmattn.data.caption_files.entry import (
+    Entry,
+    Key,
+    key_fault,
+    key_field,
+    named,
+    shown_key,
+    texts_of,
+)
 from mmattn.data.captions import excerpt
 from mmattn.data.labelled.json_values import fields_fault
 from mmattn.data.problems import Problems
@@ -79,7 +87,7 @@ def _coco(value: Mapping[str, Any], document: Document, problems: Problems) -> I
     for i, entry in enumerate(value["annotations"]):
         fault = fields_fault(entry, ANNOTATION_FIELDS)
         if fault is None and names and entry["image_id"] not in names:
-            fault = f"there is no image with the id {entry['image_id']}"
+            fault = f"there is no image with the id {shown_key(entry['image_id'])}"
         if fault is not None:
             problems.add(f"annotations[{i}]", fault)
         else:
@@ -94,7 +102,7 @@ def _coco_names(images: list[Any], problems: Problems) -> dict[Key, str | None]:
     for i, entry in enumerate(images):
         fault = fields_fault(entry, {"id": (int, str)})
         if fault is None and entry["id"] in names:
-            fault = f"the id {entry['id']} again"
+            fault = f"the id {shown_key(entry['id'])} again"
         if fault is not None:
             problems.add(f"images[{i}]", fault)
         else:
@@ -105,6 +113,7 @@ def _coco_names(images: list[Any], problems: Problems) -> dict[Key, str | None]:
 
 def _karpathy(images: list[Any], problems: Problems) -> Iterator[Entry]:
     """Karpathy's JSON; images of COCO go by COCO's number."""
+    seen: dict[Key, str] = {}
     for i, entry in enumerate(images):
         place = f"images[{i}]"
         fault = fields_fault(entry, {"filename": (str,), "split": (str,), "sentences": (list,)})
@@ -113,11 +122,14 @@ def _karpathy(images: list[Any], problems: Problems) -> Iterator[Entry]:
         )
         for fault in filter(None, faults):
             problems.add(place, fault)
-        if not any(faults):
-            name, key = entry["filename"], entry.get("cocoid")
-            texts = tuple(sentence["raw"] for sentence in entry["sentences"])
-            key = key if isinstance(key, int) else name
-            yield Entry(key, texts, name, place, entry["split"])
+        if any(faults):
+            continue
+        name, key = entry["filename"], entry.get("cocoid")
+        key = key if isinstance(key, int) else name
+        if seen.setdefault(key, place) != place:
+            problems.add(place, f"image {shown_key(key)} again, first {seen[key]}")
+        texts = tuple(sentence["raw"] for sentence in entry["sentences"])
+        yield Entry(key, texts, name, place, entry["split"])
 
 
 def _token_lines(document: Document, problems: Problems) -> Iterator[Entry]:

@@ -1,6 +1,7 @@
 """JSON and JSONL files read strictly, and the types of their fields checked by name."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,6 +22,10 @@ NAMES: Mapping[type, str] = {
 }
 
 
+class NoNumberError(ValueError):
+    """A value that Python's parser takes for a number and JSON does not have."""
+
+
 def read_json(path: Path, encoding: str = "utf-8") -> Any:
     """Return what a JSON file holds. Raises `DataError` naming the line where it is no JSON."""
     return parse_json(path, read_lines(path, encoding))
@@ -28,13 +33,15 @@ def read_json(path: Path, encoding: str = "utf-8") -> Any:
 
 def parse_json(path: Path, lines: Sequence[str]) -> Any:
     """Return what the lines of a JSON file hold. Raises `DataError` as `read_json` does."""
+    text = "\n".join(lines)
     try:
-        return _parse("\n".join(lines))
+        return _parse(text)
     except json.JSONDecodeError as error:
         raise DataError(
-            f"{path}:{error.lineno}: no JSON: {error.msg} at column {error.colno}. Copy or "
-            "download the file again."
+            f"{path}:{error.lineno}: {_no_json(error)}. Copy or download the file again."
         ) from None
+    except NoNumberError as error:
+        raise DataError(f"{path}:{_line_of_no_number(text)}: {error}. Correct the file.") from None
     except ValueError as error:
         raise DataError(f"{path}: {error}. Correct the file.") from None
 
@@ -53,7 +60,7 @@ def read_jsonl(path: Path, encoding: str = "utf-8") -> list[tuple[int, dict[str,
         try:
             value = _parse(line)
         except json.JSONDecodeError as error:
-            problems.add(number, f"no JSON: {error.msg} at column {error.colno}: {excerpt(line)}")
+            problems.add(number, f"{_no_json(error)}: {excerpt(line)}")
         except ValueError as error:
             problems.add(number, str(error))
         else:
@@ -99,6 +106,24 @@ def _parse(text: str) -> Any:
         return json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
     except RecursionError:
         raise ValueError("brackets nested too deep") from None
+    except json.JSONDecodeError:
+        raise
+    except ValueError as error:
+        if "int_max_str_digits" in str(error):  # Python's advice is of no use to whoever has a file
+            raise ValueError("a number has thousands of digits") from None
+        raise
+
+
+def _no_json(error: json.JSONDecodeError) -> str:
+    """Return what is wrong with a text, and at which column of its line."""
+    return f"no JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
+
+
+def _line_of_no_number(text: str) -> int:
+    """Return the line of the first NaN or Infinity, which Python reads, but not within a text."""
+    words = re.finditer(r'"(?:[^"\\]|\\.)*"|NaN|Infinity', text)
+    first = next(word for word in words if not word[0].startswith('"'))
+    return text.count("\n", 0, first.start()) + 1
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -111,4 +136,4 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise NoNumberError(f"{name} is no JSON number")

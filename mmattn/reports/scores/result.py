@@ -91,8 +91,7 @@ class Result:
         if others:
             found["against"] = others[0]
             found["differences"] = {
-                name: _known({"difference": d.value, **d.interval._asdict(), "p_value": d.p_value})
-                for name, d in self.differences.items()
+                name: _plain_difference(each) for name, each in self.differences.items()
             }
         return found
 
@@ -112,7 +111,7 @@ def result(
         for file, corpus, found in zip(files, corpora, measured, strict=True)
     ]
     compared = {}
-    if len(systems) > 1 and chance.samples:
+    if len(systems) > 1:
         compared = paired_comparison(
             measured[0].scores,
             measured[1].scores,
@@ -151,6 +150,11 @@ def _plain_system(system: System) -> dict[str, Any]:
         "skipped": measured.skipped,
         "failed": measured.failed,
     }
+
+
+def _plain_difference(found: Difference) -> dict[str, float | None]:
+    test = {} if found.p_value is None else {"p_value": found.p_value}
+    return _known({"difference": found.value, **_ends(found.interval), **test})
 
 
 def _ends(interval: Interval | None) -> dict[str, float]:

@@ -73,15 +73,17 @@ def _scores(result: Result) -> list[list[str]]:
 
 def _compared(result: Result) -> list[list[str]]:
     first, second = result.systems
-    tested = [f"{100 * LEVEL:.0f} % interval", "p"] if result.differences else []
-    rows = [["", *file_names(result), "difference", *tested]]
+    interval = [f"{100 * LEVEL:.0f} % interval"] if result.chance.samples else []
+    p = ["p"] if result.chance.shuffles else []
+    rows = [["", *file_names(result), "difference", *interval, *p]]
     ours, theirs = first.measured.scores, second.measured.scores
     for name in [*ours, *(name for name in theirs if name not in ours)]:
         own, other = (each[name].score if name in each else math.nan for each in (ours, theirs))
         row = [TITLES.get(name, name), number(own), number(other), number(own - other, True)]
         if name in result.differences:
-            difference = result.differences[name]
-            row += [_between(*difference.interval, signed=True), f"{difference.p_value:.4f}"]
+            _, ends, p_value = result.differences[name]
+            row += [] if ends is None else [_between(*ends, signed=True)]
+            row += [] if p_value is None else [number(p_value)]
         rows.append([*row, *["–"] * (len(rows[0]) - len(row))])
     return rows
 
@@ -92,7 +94,7 @@ def legend(result: Result) -> Iterator[str]:
     if chance.samples:
         what = "intervals" if len(result.systems) == 1 else "intervals of the difference"
         yield f"({what}: {chance.samples:,} bootstrap samples of the images, seed {chance.seed})"
-    if result.differences:
+    if result.differences and chance.shuffles:
         yield f"(p: approximate randomisation, {chance.shuffles:,} shuffles, two-sided)"
     if result.clip is not None:
         name = Path(result.clip).name or result.clip  # no folder: pages are shown to others

@@ -50,7 +50,8 @@ class SelfCritical:
         dropout: take the gradient with dropout. Captions are drawn without it either way: what is
             learned is then of a model that is a little different from the one that wrote them, but
             few training images are not learned by heart.
-        patience: steps in a row whose rewards are all the same before training stops.
+        patience: steps in a row in which no caption is worth more or less than its baseline before
+            training stops.
 
     Raises:
         ConfigError: for options out of their range.
@@ -132,7 +133,7 @@ class SelfCriticalLoss:
         With dropout, `image` are its images as they were encoded for another loss, if there is one.
 
         Raises:
-            TrainingError: the reward has been the same for all captions of many steps.
+            TrainingError: for many steps no caption was worth more or less than its baseline.
         """
         dropout = self.options.dropout
         with evaluating(model):
@@ -141,7 +142,7 @@ class SelfCriticalLoss:
             drawn = self._draw(model, seen)
             rewards = self._rewards(batch, drawn)
             baseline = self._baseline(model, seen, batch, rewards)
-        self._check_rewards(rewards)
+        self._check_rewards(rewards, baseline)
         with nullcontext() if dropout else evaluating(model):
             if dropout:
                 seen = image or model.encode_batch(batch)
@@ -190,17 +191,18 @@ class SelfCriticalLoss:
         )
         return torch.zeros_like(valid, dtype=losses.dtype).masked_scatter(valid, -losses)
 
-    def _check_rewards(self, rewards: Float[Tensor, "B N"]) -> None:
-        """Count the steps whose rewards teach nothing."""
-        same = bool((rewards == rewards.flatten()[0]).all())
-        self._constant = self._constant + 1 if same else 0
+    def _check_rewards(self, rewards: Float[Tensor, "B N"], baseline: Float[Tensor, "B N"]) -> None:
+        """Count the steps whose rewards teach nothing: no caption is better than its baseline."""
+        nothing = torch.allclose(rewards, baseline, rtol=1e-5)  # a mean of equal ones is rounded
+        self._constant = self._constant + 1 if nothing else 0
         if self._constant >= self.options.patience:
+            low, high = (float(end) for end in rewards.aminmax())
             raise TrainingError(
-                f"the reward was {float(rewards.flatten()[0]):.4g} for every caption of "
-                f"{self._constant} steps in a row, from which nothing can be learnt: begin later "
-                f"(task.self_critical.start_epoch={self.options.start_epoch}), when captions "
-                "resemble their references, or see whether the data's captions differ from image "
-                "to image"
+                f"for {self._constant} steps in a row no caption had another reward than its "
+                f"baseline (the last rewards: {low:.4g} to {high:.4g}), from which nothing can be "
+                f"learnt. Where they are low, begin later (task.self_critical.start_epoch="
+                f"{self.options.start_epoch}), when captions resemble their references; where they "
+                "are high, or the captions of an image are all the same, train for fewer epochs"
             )
 
 

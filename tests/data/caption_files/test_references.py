@@ -143,6 +143,12 @@ def test_karpathys_entries_are_checked(write, set_at):
         read_references(write(content))
 
 
+def test_an_image_twice_in_karpathys_json_is_named(write):
+    twice = {"images": [*KARPATHY["images"], KARPATHY["images"][1]]}
+    with pytest.raises(DataError, match=r"images\[2\]: image 'b.jpg' again, first images\[1\]"):
+        read_references(write(twice))
+
+
 def test_real_captions(data_root):
     entries = read_references(data_root / "coco-eval" / "captions_val2017.json.gz")
     assert len(entries) == 5000

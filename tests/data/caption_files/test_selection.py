@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from mmattn.data.caption_files.entry import Entry
@@ -12,7 +14,7 @@ ENTRIES = [
 
 
 def keys(split):
-    return [entry.key for entry in selected(ENTRIES, split)]
+    return [entry.key for entry in selected(ENTRIES, split, Path("all.json"))]
 
 
 def test_all_or_one_split():
@@ -26,13 +28,15 @@ def test_a_file_lists_names_or_numbers(tmp_path):
     path.write_text("2\n\none.jpg\n")
     assert keys(str(path)) == [1, 2]
     path.write_text("2\nthree.jpg\n")
-    with pytest.raises(DataError, match=r"images.txt lists .* no references: 1 \('three.jpg'\)"):
+    with pytest.raises(
+        DataError, match=r"images.txt lists .* no captions in all.json: 1 \('three.jpg'\)"
+    ):
         keys(str(path))
 
 
 def test_no_such_split():
-    message = r"--split tst: no such split or file \(nearest: 'test'\); .* train \(1\), test \(2\)"
+    message = r"is called tst \(nearest: 'test'\); all.json has the splits train \(1\), test \(2\)"
     with pytest.raises(ConfigError, match=message):
         keys("tst")
-    with pytest.raises(ConfigError, match="the references name no splits"):
-        selected([ENTRIES[0]._replace(split=None)], "x")
+    with pytest.raises(ConfigError, match=r"all\.json names no splits"):
+        selected([ENTRIES[0]._replace(split=None)], "x", Path("all.json"))

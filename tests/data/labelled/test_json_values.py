@@ -22,10 +22,10 @@ def test_json(tmp_path):
     [
         ('{"a": 1,\n"b" 2}', "x.json:2: no JSON: Expecting ':' delimiter at column 5"),
         ('{"a": 1, "a": 2}', "the field 'a' twice in one object"),
-        ('{"a": NaN}', "NaN is no JSON number"),
-        ('{"a": -Infinity}', "-Infinity is no JSON number"),
+        ('{"a": "NaN",\n"b\\" NaN": [1,\nNaN]}', "x.json:3: NaN is no JSON number"),
+        ('{"a": -Infinity}', "x.json:1: -Infinity is no JSON number"),
         ("[" * 100_000, "brackets nested too deep"),
-        ('{"a": 1' + "0" * 5000 + "}", "4300 digits"),
+        ('{"a": 1' + "0" * 5000 + "}", "thousands of digits"),
         ("", "is empty (0 bytes)"),
         (b'{"a": "\xff"}', "0xff is not utf-8"),
     ],

@@ -179,18 +179,34 @@ def test_rewards_rise_and_the_run_is_of_two_phases(data, make_task, make_trainer
     assert [at for at, name, _ in rows if name == "train/token_accuracy"] == list(range(steps))
 
 
-def test_a_reward_that_is_constant_stops_with_the_reason(data, make_task):
+@pytest.mark.parametrize("baseline", ["leave_one_out", "greedy"])
+@pytest.mark.parametrize("values", [[0.25, 0.25], [0.1, 0.7]])
+def test_a_reward_that_is_constant_stops_with_the_reason(data, make_task, baseline, values):
+    """The same for all captions of an image: none of them is better than its baseline."""
     task = make_task(data)
     batch = data.evaluation_batch(data.splits.train, range(2))
 
     def reward(references, captions, ended):
-        return np.full((len(captions), len(captions[0])), 0.25)
+        return np.repeat(np.array(values)[:, None], len(captions[0]), 1)
 
-    loss = make_loss(data, task, reward, patience=3, start_epoch=4)
+    options = {"patience": 3, "start_epoch": 4, "baseline": baseline}
+    loss = make_loss(data, task, reward, **options)
     for _ in range(2):
-        assert loss(task.model, batch).loss.item() == 0
-    with pytest.raises(TrainingError, match=r"the reward was 0\.25 for every caption of 3 steps"):
+        assert loss(task.model, batch).loss.item() == pytest.approx(0, abs=1e-6)
+    said = rf"for 3 steps in a row .* \(the last rewards: {values[0]} to {values[1]}\)"
+    with pytest.raises(TrainingError, match=said):
         loss(task.model, batch)
+
+
+def test_a_greedy_caption_that_is_better_than_all_others_teaches_on(data, make_task):
+    task = make_task(data)
+    batch = data.evaluation_batch(data.splits.train, range(2))
+
+    def reward(references, captions, ended):
+        return np.full((len(captions), len(captions[0])), 0.5 if len(captions[0]) == 1 else 0.25)
+
+    loss = make_loss(data, task, reward, patience=1, start_epoch=4, baseline="greedy")
+    assert loss(task.model, batch).loss.item() != 0
 
 
 def test_a_phase_that_never_begins_is_refused(data, make_task, make_trainer):
