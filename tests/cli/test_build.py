@@ -1,6 +1,5 @@
 import pytest
 from lightning.pytorch.callbacks import (
-    EMAWeightAveraging,
     LearningRateMonitor,
     RichProgressBar,
 )
@@ -8,6 +7,7 @@ from omegaconf import OmegaConf
 
 from mmattn.cli.build import build, build_trainer, check_views
 from mmattn.errors import ConfigError, UserError
+from mmattn.training.averaged_weights import AveragedWeights
 from mmattn.training.checkpoints.callback import Checkpoints
 from mmattn.training.checkpoints.resume_point import ResumePoint
 from mmattn.training.parts import callbacks_of
@@ -92,8 +92,8 @@ def test_averaged_weights_leave_after_what_looks_at_them(composed, order):
     trainer = build_trainer(composed("trainer.accelerator=cpu", f"callbacks={order}"))
     order = [type(callback) for callback in callbacks_of(trainer)]
     assert order[:3] == [ResumePoint, SharedBuffers, Preemption]
-    assert order.index(EMAWeightAveraging) > order.index(AttentionLogger)
-    assert order.index(EMAWeightAveraging) > order.index(HeadStatisticsLogger)
+    assert order.index(AveragedWeights) > order.index(AttentionLogger)
+    assert order.index(AveragedWeights) > order.index(HeadStatisticsLogger)
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,12 @@ from unittest.mock import Mock
 import lightning as L
 import pytest
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
 from mmattn.errors import ConfigError, TrainingError
 from mmattn.training import finite_steps
+from mmattn.training.averaged_weights import AveragedWeights
 from mmattn.training.checkpoints import io
 from mmattn.training.checkpoints.callback import Checkpoints
 from mmattn.training.checkpoints.finding import read_checkpoint
@@ -163,7 +164,7 @@ def test_rolling_back_goes_on_from_the_last_checkpoint_with_the_next_batches(tra
     def run(*callbacks):
         keep = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=2, save_top_k=-1)
         kept = Kept()
-        averages = EMAWeightAveraging(decay=0.5)
+        averages = AveragedWeights(decay=0.5)
         own = (*callbacks, kept, averages, keep)
         trainer = train(*own, enable_checkpointing=True, enable_model_summary=False)
         return kept.after, trainer

@@ -3,7 +3,7 @@
 import lightning as L
 import pytest
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from mmattn.tasks.methods.cross_entropy import CrossEntropy
 from mmattn.tasks.methods.drop_worst import DropWorst
@@ -11,6 +11,7 @@ from mmattn.tasks.methods.parallel_prediction import ParallelPrediction
 from mmattn.tasks.methods.r_drop import RDrop
 from mmattn.tasks.methods.scheduled_sampling import ScheduledSampling
 from mmattn.tasks.methods.word_dropout import WordDropout
+from mmattn.training.averaged_weights import AveragedWeights
 from mmattn.training.step_seed import StepSeed
 
 pytestmark = [
@@ -67,7 +68,7 @@ def test_resuming_after_any_step_gives_the_same_bits(fit, tmp_path, step):
 
 def test_a_resumed_average_is_the_same_too(fit, tmp_path):
     def average():
-        return EMAWeightAveraging(decay=0.9)
+        return AveragedWeights(decay=0.9)
 
     whole = fit(average(), folder="whole")
     resumed = fit(average(), ckpt_path=tmp_path / "whole" / "step=9.ckpt", folder="resumed")

@@ -9,11 +9,12 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import AsyncCheckpointIO
 
 from mmattn.data.loader import StatefulLoader
 from mmattn.errors import CheckpointError, ConfigError, DiskError
+from mmattn.training.averaged_weights import AveragedWeights
 from mmattn.training.checkpoints import durable
 from mmattn.training.checkpoints.callback import Checkpoints
 from mmattn.training.checkpoints.content import read_checkpoint
@@ -454,7 +455,7 @@ def test_a_killed_run_s_leftovers_are_gone_when_it_goes_on(fit, folder):
 @pytest.mark.slow
 @pytest.mark.fault("F26")
 def test_averages_are_not_taken_for_the_weights(fit, folder):
-    fit(EMAWeightAveraging(decay=0.9), max_epochs=1)
+    fit(AveragedWeights(decay=0.9), max_epochs=1)
     found = newest_whole(folder)
     said = r"averages of the weights \(EMA\).*current_model_state.*callbacks=\[…,ema\]"
     with (
@@ -462,5 +463,5 @@ def test_averages_are_not_taken_for_the_weights(fit, folder):
         pytest.warns(UserWarning, match="callbacks used to create the checkpoint"),
     ):
         fit(max_epochs=2, go_on_from=found)
-    fit(EMAWeightAveraging(decay=0.9), max_epochs=2, go_on_from=found)
+    fit(AveragedWeights(decay=0.9), max_epochs=2, go_on_from=found)
     assert steps(folder) == [12, 6]

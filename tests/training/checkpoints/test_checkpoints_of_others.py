@@ -5,11 +5,11 @@ import re
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch.optim.swa_utils import AveragedModel
 
 from mmattn.data.tokenizer import CaptionTokenizer
 from mmattn.errors import CheckpointError
+from mmattn.training.averaged_weights import AveragedWeights
 from mmattn.training.checkpoints.content import read_checkpoint
 from mmattn.training.checkpoints.finding import check_checkpoint, load_weights
 
@@ -184,7 +184,7 @@ def test_averages_load_as_the_weights_that_a_test_uses(make_task, data, path, ma
     load_weights(fresh, path)
     for name, value in averaged.module.state_dict().items():
         assert torch.equal(fresh.state_dict()[name], value)
-    trainer = make_trainer(EMAWeightAveraging(decay=0.5), limit_train_batches=2)
+    trainer = make_trainer(AveragedWeights(decay=0.5), limit_train_batches=2)
     trainer.fit(task, datamodule=data)
     trainer.save_checkpoint(path)
     load_weights(fresh, path)

@@ -10,7 +10,6 @@ from lightning.pytorch.callbacks import (
     Callback,
     Checkpoint,
     EarlyStopping,
-    EMAWeightAveraging,
     LearningRateMonitor,
 )
 from lightning.pytorch.strategies import SingleDeviceStrategy
@@ -24,6 +23,7 @@ from mmattn.tasks.classification import ClassificationTask
 from mmattn.tasks.joint import JointTask
 from mmattn.tasks.losses import LossOptions
 from mmattn.text import TextTransformer
+from mmattn.training.averaged_weights import AveragedWeights
 from mmattn.training.checkpoints.resume_point import ResumePoint
 from mmattn.training.freezing import Freeze
 from mmattn.training.loggers.continued_logs import go_on_logging
@@ -140,7 +140,7 @@ def test_from_the_edges_of_accumulation_validation_and_epoch(everywhere, parts):
     edges = ("batch-2", "batch-4", "batch-6", "validation-6")
     found = everywhere(
         parts,
-        lambda: [EMAWeightAveraging(**AVERAGED)],
+        lambda: [AveragedWeights(**AVERAGED)],
         lambda name: name.endswith(tuple(f"{edge}.ckpt" for edge in edges)),
         accumulate_grad_batches=4,
     )
@@ -152,7 +152,7 @@ def test_from_the_edges_of_accumulation_validation_and_epoch(everywhere, parts):
 @pytest.mark.parametrize(
     ("extra", "options"),
     [
-        (lambda: [EMAWeightAveraging(**AVERAGED)], {"accumulate_grad_batches": 4}),
+        (lambda: [AveragedWeights(**AVERAGED)], {"accumulate_grad_batches": 4}),
         (lambda: [Freeze(["vision"], until_epoch=1)], {"max_steps": 12, "max_epochs": -1}),
     ],
     ids=["accumulation and averages", "thawing and max_steps"],
@@ -268,7 +268,7 @@ def stopping():
 def test_a_run_that_stopped_early_learns_nothing_more(everywhere, parts, options):
     found = everywhere(
         parts,
-        lambda: [EMAWeightAveraging(**AVERAGED), stopping()],
+        lambda: [AveragedWeights(**AVERAGED), stopping()],
         lambda name: name.endswith(("validation-6.ckpt", "epoch-6.ckpt")),
         **options,
     )

@@ -7,7 +7,6 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from PIL import Image
 from torchvision.transforms import v2
@@ -18,6 +17,7 @@ from mmattn.maps.archive import load_attention
 from mmattn.maps.geometry import Placement
 from mmattn.maps.record_pictures import head_grid, strip_caption, word_strip
 from mmattn.maps.words import Word
+from mmattn.training.averaged_weights import AveragedWeights
 from mmattn.training.pictures import attention_logger
 from mmattn.training.pictures.attention_logger import AttentionLogger, file_names
 from mmattn.training.pictures.attention_records import attention_records
@@ -59,7 +59,7 @@ def test_maps_are_those_of_averaged_weights(make_data, make_task, make_trainer, 
     data, raw = make_data(), Raw()
     task = make_task(data)
     maps = AttentionLogger(str(tmp_path / "maps"), probes=Probes(size=1), viewer=False)
-    make_trainer(maps, raw, EMAWeightAveraging(decay=0.8), max_epochs=2).fit(task, datamodule=data)
+    make_trainer(maps, raw, AveragedWeights(decay=0.8), max_epochs=2).fit(task, datamodule=data)
     (path,) = (tmp_path / "maps" / "step-000012").glob("*.npz")
     written = load_attention(path)
     probe = maps.probes.choose(data.splits)[0]

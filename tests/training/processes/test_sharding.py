@@ -3,11 +3,12 @@
 import lightning as L
 import pytest
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
 from mmattn.errors import ConfigError
 from mmattn.maps.gradient_methods import Chefer
+from mmattn.training.averaged_weights import AveragedWeights
 from mmattn.training.checkpoints.finding import read_checkpoint
 from mmattn.training.pictures.attention_logger import AttentionLogger
 from mmattn.training.pictures.probes import Probes
@@ -74,7 +75,7 @@ def on_two_ranks(rank, argument):
     from_whole, _, _ = fit(argument, FSDP(LIMIT), keep("c"), ckpt_path=whole, **options)
     refused = ""
     try:
-        fit(argument, FSDP(LIMIT), EMAWeightAveraging(decay=0.9), **two)
+        fit(argument, FSDP(LIMIT), AveragedWeights(decay=0.9), **two)
     except ConfigError as error:
         refused = str(error)
     return {

@@ -6,9 +6,10 @@ import signal
 import lightning as L
 import pytest
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers.logger import Logger
 
+from mmattn.training.averaged_weights import AveragedWeights
 from mmattn.training.checkpoints.callback import Checkpoints
 from mmattn.training.checkpoints.finding import read_checkpoint
 from mmattn.training.checkpoints.resume_point import ResumePoint
@@ -67,7 +68,7 @@ def run(make_data, make_task, make_trainer, tmp_path):
         preemption = Preemption(str(folder), requeue=requeue, request=request)
         own = [ResumePoint(), preemption, StepSeed(0), *callbacks]
         settings = {"max_epochs": 2, "enable_checkpointing": True, "logger": curves} | options
-        trainer = make_trainer(*own, EMAWeightAveraging(decay=0.5), keep, **settings)
+        trainer = make_trainer(*own, AveragedWeights(decay=0.5), keep, **settings)
         code = None
         with request.installed():
             try:
@@ -89,7 +90,7 @@ def same(one, other):
 
 
 def end_state(trainer):
-    (ema,) = (c for c in trainer.callbacks if isinstance(c, EMAWeightAveraging))
+    (ema,) = (c for c in trainer.callbacks if isinstance(c, AveragedWeights))
     state = trainer.optimizers[0].state_dict(), ema._average_model.state_dict()
     return trainer.lightning_module.state_dict(), *state, trainer.global_step
 
