@@ -43,10 +43,9 @@ class CaptionWork(Work):
         pipeline = load_captioner(job.source, "mmattn caption", **settings)
         attention = False if job.attention is None else AttentionChoice(job.layers)
         choice = {"consensus_captions": job.consensus_captions, "clip_model": job.clip_model}
-        with options_as_flags():  # before the minutes that neighbours take
-            check_choice(job.by, pipeline.options.changed(dict(job.decoding)))
-        by = self.neighbours(pipeline) if job.by == "neighbours" else job.by
         with options_as_flags():
+            check_choice(job.by, pipeline.options.changed(dict(job.decoding)))  # before minutes
+            by = self.neighbours(pipeline) if job.by == "neighbours" else job.by
             self.writer = pipeline.writer(attention, by=by, **choice, **job.decoding)
         return self.writer
 

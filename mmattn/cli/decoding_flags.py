@@ -80,4 +80,10 @@ def as_flags(message: str) -> str:
     )
     message = re.sub(rf"\b({switches})=True", lambda found: flag(found[1]), message)
     value = r"('[^']*'|\([^)]*\)|[^\s,:;]+)"
-    return re.sub(rf"\b({names})={value}", lambda found: f"{flag(found[1])} {found[2]}", message)
+    return re.sub(rf"\b({names})={value}", _typed, message)
+
+
+def _typed(found: re.Match[str]) -> str:
+    """Return an option as it is typed: a text without quotes, several words as several flags."""
+    values = re.findall(r"'([^']*)'", found[2]) or [found[2]]
+    return " ".join(f"{flag(found[1])} {value}" for value in values)

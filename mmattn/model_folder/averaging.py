@@ -121,9 +121,11 @@ def check_alike(
 
     Their mean would be of no use, though it is computed without complaint.
     """
-    weights = {key: each for key, each in state.items() if averages(each) and each.ndim > 1}
-    pairs = [(total[key], sum_of(each)) for key, each in weights.items()]
-    cosines = [float(cosine_similarity(a.flatten(), b.flatten(), 0)) for a, b in pairs]
+    cosines = [
+        float(cosine_similarity(total[key].flatten(), sum_of(tensor).flatten(), 0))
+        for key, tensor in state.items()
+        if averages(tensor) and tensor.ndim > 1 and tensor.any() and total[key].any()
+    ]
     other = [cosine for cosine in cosines if cosine < 1 - ROUNDING]
     unlike = sum(cosine < ALIKE for cosine in other)
     if unlike > len(other) / 2:

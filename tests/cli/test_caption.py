@@ -235,7 +235,7 @@ def test_an_unreadable_file_is_a_bad_image(caption, photos, monkeypatch):
 
 MISTAKES = [
     (["photos", "--beams", "4", "--sample"], "--sample with --beams 4"),
-    (["photos", "--required", "cat"], "--required ('cat',) with --beams 1"),
+    (["photos", "--required", "cat"], "--required cat with --beams 1"),
     (["photos", "--max-length", "13"], "--max-length 13, but this model's texts have at most 12"),
     (
         ["photos", "--attention", "maps", "--layers", "0", "2"],

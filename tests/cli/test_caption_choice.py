@@ -86,7 +86,7 @@ def test_what_people_said_of_similar_pictures_is_asked(caption, model, photos, m
         ),
         (
             ("--by", "neighbours", *KNOWN),
-            "--by 'neighbours' chooses among several captions",
+            "--by neighbours chooses among several captions",
         ),
         (("--by", "chance"), "invalid choice: 'chance'"),
     ],

@@ -64,7 +64,10 @@ def test_whatever_is_given_makes_options(read):
         ({"best_of": 5}, "--best-of 5 with --beams 1: .* add --sample, or give --beams 5, say"),
         ({"top_p": 0.9}, "--top-p 0.9 without --sample: nothing is drawn; add --sample, or"),
         ({"sample": True, "beams": 2}, "--sample with --beams 2: captions are drawn or searched"),
-        ({"required": ["a"], "beams": 2, "groups": 2}, r"--required \('a',\) with --beams 2 and"),
+        (
+            {"required": ["a dog", "b"], "beams": 2, "groups": 2},
+            "--required a dog --required b with --beams 2 and --groups 2: give at least",
+        ),
     ],
 )
 def test_a_mistake_names_flags(options, said):

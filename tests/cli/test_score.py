@@ -140,6 +140,7 @@ def test_numbers_that_are_texts_elsewhere_are_pointed_at(scored, folder):
 
 def test_only_captions_of_training_are_known(as_json, folder):
     images = [("x.jpg", "train", "a red car"), ("y.jpg", "test", "a man rides a horse")]
+    images += [("z.jpg", "test", "two cats on a couch")]
     content = [
         {"filename": name, "split": split, "sentences": [{"raw": text}]}
         for name, split, text in images
@@ -147,9 +148,9 @@ def test_only_captions_of_training_are_known(as_json, folder):
     (folder / "k.json").write_text(json.dumps({"images": content}))
     known = ("--training", "k.json")
     assert as_json(*known)["scores"]["novel"]["score"] == 3 / 4
-    assert as_json(*known, "--training-split", "test")["scores"]["novel"]["score"] == 3 / 4
-    (folder / "list.txt").write_text("x.jpg\ny.jpg\n")
-    assert as_json(*known, "--training-split", "list.txt")["scores"]["novel"]["score"] == 2 / 4
+    assert as_json(*known, "--training-split", "test")["scores"]["novel"]["score"] == 2 / 4
+    (folder / "list.txt").write_text("x.jpg\ny.jpg\nz.jpg\n")
+    assert as_json(*known, "--training-split", "list.txt")["scores"]["novel"]["score"] == 1 / 4
 
 
 def test_a_page_has_no_path_of_this_machine(scored, folder):

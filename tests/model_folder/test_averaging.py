@@ -133,6 +133,15 @@ def test_weights_that_began_differently_have_no_mean(make_captioner):
         averaged(bundles)
 
 
+def test_matrices_of_zeros_tell_nothing(make_captioner):
+    """As of gates that are shut, in both or until training opened them."""
+    bundles = gone_on([make_captioner() for _ in range(2)])
+    for name, parameter in bundles[0].model.named_parameters():
+        if parameter.ndim > 1 and "embedding" not in name:
+            parameter.data.zero_()
+    averaged(named(bundles))
+
+
 def test_a_part_that_is_the_same_does_not_hide_it(make_captioner):
     """Two captioners on one encoder: the decoders' mean is of no use."""
     one, other = make_captioner(), make_captioner(seed=1)

@@ -43,7 +43,7 @@ def key_fault(entry: Any) -> str | None:
         return f"no field that names the image: {', '.join(map(repr, KEYS[:2]))}"
     value = entry[field]
     if isinstance(value, bool) or not isinstance(value, (int, str)):
-        return f"{field!r} is {type_name(value)}, where a number or a name was expected"
+        return f"{field!r} is {type_name(value)}, where an integer or a name was expected"
     if isinstance(value, str) and not (value.strip() and is_writable(value)):
         return f"{field!r} is {excerpt(value)}, which names no image"
     return None

@@ -58,6 +58,10 @@ def test_lines_of_the_caption_command(write):
         ('{"a": {"caption": "x"}}', "holds 'a', which is no file of predictions"),
         ("[[1]]", "is a list that begins with '\\[1\\]', which is no file of predictions"),
         ('[{"image_id": 1, "text": "x"}]', "holds 'image_id', 'text', which is no file"),
+        (
+            '[{"image_id": 1.5, "caption": "x"}]',
+            r"no file of predictions \('image_id' is a number, where an integer or a name",
+        ),
         ('[{"image_id": 1, "caption": 5}]', r"\[0\]: 'caption' is an integer, where a caption"),
         ('[{"image_id": 1, "caption": ["a", null]}]', r"\[0\]: 'caption\[1\]' is null"),
         (
