@@ -102,7 +102,7 @@ class FeatureCache:
         folder: where the files lie.
         backbone: a frozen backbone.
         transform: uint8 [3, h, w] -> float [3, height, width], without randomness.
-        batch_size: images encoded at once.
+        batch_size: images encoded at once, each copy being one; all copies of an image are.
         device: where the backbone runs.
         augmentation: what the views of an image are made by; may draw from torch's global
             generator and from no other.
@@ -181,10 +181,11 @@ class FeatureCache:
         log.info("kept the features of %d images in %s", len(dataset), path)
 
     def _encode_all(self, path: Path, dataset: CaptionDataset, augmented: bool) -> None:
-        starts = range(0, len(dataset), self.batch_size)
+        at_once = max(1, self.batch_size // (self._copies_of_each if augmented else 1))
+        starts = range(0, len(dataset), at_once)
         features, faults = None, {}
         for start in track(starts, description=f"encoding {len(dataset)} images", transient=True):
-            part = range(start, min(start + self.batch_size, len(dataset)))
+            part = range(start, min(start + at_once, len(dataset)))
             images = _readable(dataset, part, faults)
             if not images:
                 continue
@@ -214,6 +215,10 @@ class FeatureCache:
         if augmented:
             found = found.unflatten(0, (len(images), -1))
         return found.cpu().numpy()
+
+    @property
+    def _copies_of_each(self) -> int:
+        return max(1, self.views) * (2 if self.mirrored else 1)
 
     def _copies(self, name: str, image: Tensor) -> Iterator[Tensor]:
         for copy in self._views(name, image) if self.views else [self.transform(image)]:

@@ -126,6 +126,23 @@ def test_mirrored_copies_stand_beside_the_others(tmp_path, patches, views):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+@pytest.mark.parametrize(
+    ("options", "at_once"),
+    [({}, 5), ({"mirrored": True}, 4), ({"views": 4, "mirrored": True}, 8), ({"views": 9}, 9)],
+)
+def test_no_more_copies_than_a_batch_are_encoded_at_once(
+    tmp_path, patches, monkeypatch, options, at_once
+):
+    sizes, features = [], patches.features
+    monkeypatch.setattr(patches, "features", lambda x: sizes.append(len(x)) or features(x))
+    options = {"augmentation": Brighter(), **options}
+    device = torch.device("cpu")
+    cache = FeatureCache(tmp_path, patches, TRANSFORM, batch_size=5, device=device, **options)
+    found = cache.augmented(Pictures())
+    assert max(sizes) == at_once
+    assert sum(sizes) == 5 * len(found.image(0))
+
+
 def test_other_weights_another_transform_or_other_pictures_are_encoded_anew(tmp_path, patches):
     cache(tmp_path, patches)(Pictures())
     other = Pictures()
