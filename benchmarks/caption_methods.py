@@ -22,12 +22,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 SHORT = (
+    "feature_views=0",  # each photo as it is tested, both ways round
     "data.loader.captions_per_image=2",
     "trainer.max_epochs=4",
     "trainer.check_val_every_n_epoch=2",
 )
 LONGER = ("trainer.max_epochs=6",)
-REWARDS = (*LONGER, "task.self_critical.start_epoch=4")
+REWARDS = (
+    *LONGER,
+    *("task.self_critical.start_epoch=4", "task.self_critical.lr=1e-4"),
+    "task.self_critical.dropout=true",  # with one view of each photo they are learned by heart
+)
 AVERAGED = "callbacks.ema.decay=0.99"
 QUIET = ("logger=none", "print_config=false", "callbacks.attention=null", "callbacks.heads=null")
 SHOWN = {"CIDEr-D": "test/cider", "BLEU-4": "test/bleu_4", "METEOR": "test/meteor"}
