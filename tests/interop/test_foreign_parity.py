@@ -318,9 +318,9 @@ def test_cached_decoding_gives_the_rows_of_the_whole_text():
     model, inputs = transformers_model("llama", "sdpa")
     tokens = inputs["input_ids"]
     # transformers 5.24 calls it `cache`, and warns of the name that it had before.
-    new_name = "cache" in inspect.signature(model.forward).parameters
+    renamed = "cache" in inspect.signature(model.forward).parameters
     empty = pytest.importorskip("transformers").DynamicCache(config=model.config)
-    cache = {"cache" if new_name else "past_key_values": empty}
+    cache = {"cache" if renamed else "past_key_values": empty}
     with torch.no_grad():
         with record(model) as whole:
             model(tokens)
