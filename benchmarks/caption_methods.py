@@ -30,8 +30,9 @@ SHORT = (
 LONGER = ("trainer.max_epochs=6",)
 REWARDS = (
     *LONGER,
-    *("task.self_critical.start_epoch=4", "task.self_critical.lr=1e-4"),
-    "task.self_critical.dropout=true",  # with one view of each photo they are learned by heart
+    "task.self_critical.start_epoch=4",
+    "task.self_critical.lr=1e-4",
+    "task.self_critical.dropout=true",  # one view of each photo is soon learned by heart
 )
 AVERAGED = "callbacks.ema.decay=0.99"
 QUIET = ("logger=none", "print_config=false", "callbacks.attention=null", "callbacks.heads=null")
